@@ -1,0 +1,1187 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * KUnit tests of mmu_notifier_ops.invalidate_range().
+ *
+ * Every case owns a user address space, changes it with the real functions of
+ * the VMM, and watches a shadow device (shadow_tlb.c) that shares its page
+ * table.  There are three suites:
+ *
+ * mmu_notifier_sites: an operation flushes the CPU TLB; the device must have
+ *	lost what changed, have kept what did not, and must not be able to reach
+ *	a page that was freed.  Each of these cases fails if the call that it is
+ *	about is not made.
+ * mmu_notifier_api: registration, the gate, and the ranges that subscribers
+ *	are given.
+ * mmu_notifier_demo: the same device under four policies, as a table.
+ */
+
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/mm.h>
+#include <linux/hugetlb.h>
+#include <linux/kthread.h>
+#include <linux/mempolicy.h>
+#include <linux/mman.h>
+#include <linux/mmu_notifier.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/syscalls.h>
+#include <linux/uaccess.h>
+#include <asm/tlb.h>
+
+#include "shadow_tlb.h"
+
+/* Far from anything else: what is mapped here has page tables of its own. */
+#define TEST_BASE	ALIGN(TASK_SIZE / 4, P4D_SIZE)
+
+struct mn_test {
+	struct mm_struct *mm;
+	struct shadow_tlb *dev;
+};
+
+static struct mn_test *mn_test(struct kunit *test)
+{
+	return test->priv;
+}
+
+static struct mm_struct *mn_new_mm(void)
+{
+	struct mm_struct *mm = mm_alloc();
+
+	if (mm) {
+		arch_pick_mmap_layout(mm, &current->signal->rlim[RLIMIT_STACK]);
+		mm->task_size = TASK_SIZE;
+	}
+	return mm;
+}
+
+static int mn_init(struct kunit *test)
+{
+	struct mn_test *ctx;
+
+	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
+	if (!ctx)
+		return -ENOMEM;
+	ctx->mm = mn_new_mm();
+	if (!ctx->mm)
+		return -ENOMEM;
+	kthread_use_mm(ctx->mm);
+	test->priv = ctx;
+	return 0;
+}
+
+static int mn_init_bound(struct kunit *test)
+{
+	struct mn_test *ctx;
+	int ret;
+
+	ret = mn_init(test);
+	if (ret)
+		return ret;
+	ctx = mn_test(test);
+	ctx->dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+	return PTR_ERR_OR_ZERO(ctx->dev);
+}
+
+static void mn_exit(struct kunit *test)
+{
+	struct mn_test *ctx = mn_test(test);
+
+	if (!ctx)
+		return;
+	if (!IS_ERR_OR_NULL(ctx->dev))
+		shadow_tlb_unbind(ctx->dev);
+	/* A case that gave up took its thread, and the mm with it. */
+	if (current->mm == ctx->mm) {
+		kthread_unuse_mm(ctx->mm);
+		mmput(ctx->mm);
+	}
+}
+
+/* Operations on the mm of the case. */
+
+static unsigned long mn_map_at(unsigned long addr, unsigned long len,
+			       unsigned long flags)
+{
+	return vm_mmap(NULL, addr, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+		       MAP_FIXED | flags, 0);
+}
+
+static int mn_write(unsigned long addr, unsigned long len)
+{
+	unsigned long end = addr + len;
+
+	for (; addr < end; addr += PAGE_SIZE)
+		if (put_user(1UL, (unsigned long __user *)addr))
+			return -EFAULT;
+	return 0;
+}
+
+static int mn_read(unsigned long addr, unsigned long len)
+{
+	unsigned long end = addr + len, value;
+
+	for (; addr < end; addr += PAGE_SIZE)
+		if (get_user(value, (unsigned long __user *)addr))
+			return -EFAULT;
+	return 0;
+}
+
+static int mn_mprotect(struct mm_struct *mm, unsigned long start,
+		       unsigned long len, unsigned long set,
+		       unsigned long clear)
+{
+	struct vm_area_struct *vma, *prev = NULL;
+	struct mmu_gather tlb;
+	int ret = -ENOMEM;
+
+	mmap_write_lock(mm);
+	vma = find_vma_prev(mm, start, &prev);
+	if (vma && vma->vm_start <= start) {
+		if (start > vma->vm_start)
+			prev = vma;
+		tlb_gather_mmu(&tlb, mm);
+		ret = mprotect_fixup(&tlb, vma, &prev, start, start + len,
+				     (vma->vm_flags | set) & ~clear);
+		tlb_finish_mmu(&tlb);
+	}
+	mmap_write_unlock(mm);
+	return ret;
+}
+
+/* What mremap() does, less its argument checks. */
+static int mn_mremap(struct mm_struct *mm, unsigned long old,
+		     unsigned long len, unsigned long new)
+{
+	struct vm_area_struct *vma, *new_vma;
+	bool need_rmap_locks;
+	unsigned long moved = 0;
+
+	mmap_write_lock(mm);
+	vma = vma_lookup(mm, old);
+	new_vma = vma ? copy_vma(&vma, new, len, linear_page_index(vma, old),
+				 &need_rmap_locks, false) : NULL;
+	if (new_vma) {
+		vm_stat_account(mm, new_vma->vm_flags, len >> PAGE_SHIFT);
+		moved = move_page_tables(vma, old, new_vma, new, len,
+					 need_rmap_locks);
+	}
+	mmap_write_unlock(mm);
+	return moved == len ? 0 : -ENOMEM;
+}
+
+/* A process that shares its pages with the case, copy on write. */
+struct mn_child {
+	struct completion ready;
+	struct completion leave;
+	struct completion left;
+	unsigned long mm_flags;
+	bool alive;
+};
+
+static int mn_child_run(void *data)
+{
+	struct mn_child *child = data;
+
+	child->mm_flags = current->mm->flags;
+	complete(&child->ready);
+	wait_for_completion(&child->leave);
+	complete(&child->left);
+	do_exit(0);
+}
+
+static int mn_fork(struct mn_child *child)
+{
+	struct kernel_clone_args args = {
+		.flags = CLONE_FS | CLONE_FILES | CLONE_UNTRACED,
+		.exit_signal = SIGCHLD,
+		.fn = mn_child_run,
+		.fn_arg = child,
+	};
+	pid_t pid;
+
+	init_completion(&child->ready);
+	init_completion(&child->leave);
+	init_completion(&child->left);
+	pid = kernel_clone(&args);
+	if (pid < 0)
+		return pid;
+	wait_for_completion(&child->ready);
+	child->alive = true;
+	return 0;
+}
+
+static void mn_child_leave(struct mn_child *child)
+{
+	if (!child->alive)
+		return;
+	complete(&child->leave);
+	wait_for_completion(&child->left);
+	child->alive = false;
+}
+
+/* What the device does and has. */
+
+static int mn_dev_use(struct kunit *test, unsigned long addr,
+		      unsigned long len)
+{
+	unsigned long end = addr + len;
+	int ret = 0;
+
+	for (; addr < end; addr += PAGE_SIZE)
+		ret = ret ?: shadow_tlb_access(mn_test(test)->dev, addr, false);
+	return ret;
+}
+
+static unsigned int mn_dev_has(struct kunit *test, unsigned long addr,
+			       unsigned long len)
+{
+	unsigned long end = addr + len;
+	unsigned int cached = 0;
+
+	for (; addr < end; addr += PAGE_SIZE)
+		cached += shadow_tlb_cached(mn_test(test)->dev, addr);
+	return cached;
+}
+
+static unsigned long mn_calls(struct kunit *test)
+{
+	return shadow_tlb_read_stats(mn_test(test)->dev).calls;
+}
+
+/* Calls since @from with exactly this range. */
+static unsigned int mn_calls_with(struct kunit *test, unsigned long from,
+				  unsigned long start, unsigned long len)
+{
+	struct shadow_tlb_call call;
+	unsigned int found = 0;
+
+	for (; shadow_tlb_call(mn_test(test)->dev, from, &call); from++)
+		found += call.start == start && call.end == start + len;
+	return found;
+}
+
+/* Calls since @from that reach outside a range. */
+static unsigned int mn_calls_outside(struct kunit *test, unsigned long from,
+				     unsigned long start, unsigned long len)
+{
+	struct shadow_tlb_call call;
+	unsigned int found = 0;
+
+	for (; shadow_tlb_call(mn_test(test)->dev, from, &call); from++)
+		found += call.start < start || call.end > start + len;
+	return found;
+}
+
+/* The guarantee, after any operation. */
+static void mn_expect_clean(struct kunit *test)
+{
+	struct shadow_tlb *dev = mn_test(test)->dev;
+	struct shadow_tlb_stats stats = shadow_tlb_read_stats(dev);
+
+	KUNIT_EXPECT_EQ(test, stats.freed_pages, 0UL);
+	KUNIT_EXPECT_EQ(test, stats.freed_tables, 0UL);
+	KUNIT_EXPECT_EQ(test, stats.bad_ranges, 0UL);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_stale(dev), 0U);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_touch(dev), 0U);
+}
+
+/* Map, populate, and let the device load @len bytes at @addr. */
+static void mn_prepare(struct kunit *test, unsigned long addr,
+		       unsigned long len)
+{
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+	KUNIT_ASSERT_EQ(test, (unsigned long)mn_dev_has(test, addr, len),
+			len >> PAGE_SHIFT);
+}
+
+/* The sites. */
+
+static void mn_munmap(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static void mn_munmap_of_a_part(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 8 * PAGE_SIZE, calls;
+	unsigned long hole = addr + 2 * PAGE_SIZE, hole_len = 3 * PAGE_SIZE;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(hole, hole_len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, hole, hole_len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 5U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, hole, hole_len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static void mn_madvise_dontneed(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 8 * PAGE_SIZE, calls;
+	unsigned long hole = addr + PAGE_SIZE, hole_len = 2 * PAGE_SIZE;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mn_test(test)->mm, hole, hole_len,
+					 MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, hole, hole_len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 6U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, hole, hole_len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static void mn_mprotect_down_and_up(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, len, 0, VM_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_access(mn_test(test)->dev, addr, true),
+			-EFAULT);
+
+	/* More rights than before: what the device has is still true. */
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, len, VM_WRITE, 0), 0);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_access(mn_test(test)->dev, addr, true),
+			0);
+	mn_expect_clean(test);
+}
+
+static void mn_fork_write_protects(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mn_child child = { };
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_access(mn_test(test)->dev, addr, true),
+			-EFAULT);
+	mn_expect_clean(test);
+	mn_child_leave(&child);
+}
+
+static void mn_cow_after_fork(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mn_child child = { };
+
+	mn_prepare(test, addr, len);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 3U);
+	mn_expect_clean(test);
+	mn_child_leave(&child);
+}
+
+static void mn_write_fault_on_the_zero_page(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PAGE_SIZE, 0), addr);
+	KUNIT_ASSERT_EQ(test, mn_read(addr, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PAGE_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_mremap_of_pages(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	unsigned long to = addr + PMD_SIZE;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	KUNIT_ASSERT_EQ(test, mn_mremap(mn_test(test)->mm, addr, len, to), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, to, len), 0);
+	mn_expect_clean(test);
+}
+
+/* A move of whole page tables: the device has pages and the table itself. */
+static void mn_mremap_of_a_page_table(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, to = addr + PUD_SIZE, calls;
+
+	if (!IS_ENABLED(CONFIG_HAVE_MOVE_PMD))
+		kunit_skip(test, "this architecture moves no page tables");
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PMD_SIZE, 0), addr);
+	KUNIT_ASSERT_EQ(test, do_madvise(mn_test(test)->mm, addr, PMD_SIZE,
+					 MADV_NOHUGEPAGE), 0);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, 4 * PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, 4 * PAGE_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_ASSERT_EQ(test, mn_mremap(mn_test(test)->mm, addr, PMD_SIZE, to),
+			0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PMD_SIZE), 0);
+	mn_expect_clean(test);
+}
+
+/* Transparent huge pages. */
+
+static bool mn_is_thp(struct mm_struct *mm, unsigned long addr)
+{
+	pmd_t *pmd;
+
+	pmd = pmd_offset(pud_offset(p4d_offset(pgd_offset(mm, addr), addr),
+				    addr), addr);
+	return pmd_trans_huge(*pmd);
+}
+
+static void mn_prepare_thp(struct kunit *test, unsigned long addr)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	if (!has_transparent_hugepage())
+		kunit_skip(test, "no transparent huge pages");
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PMD_SIZE, 0), addr);
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_HUGEPAGE), 0);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	if (!mn_is_thp(mm, addr))
+		kunit_skip(test, "no huge page to be had");
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+}
+
+static void mn_thp_zap(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+
+	mn_prepare_thp(test, addr);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mn_test(test)->mm, addr, PMD_SIZE,
+					 MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_thp_split(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct vm_area_struct *vma;
+
+	mn_prepare_thp(test, addr);
+	calls = mn_calls(test);
+	mmap_read_lock(mn_test(test)->mm);
+	vma = vma_lookup(mn_test(test)->mm, addr);
+	split_huge_pmd_address(vma, addr, false, NULL);
+	mmap_read_unlock(mn_test(test)->mm);
+	KUNIT_EXPECT_FALSE(test, mn_is_thp(mn_test(test)->mm, addr));
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static void mn_thp_cow_after_fork(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE;
+	struct mn_child child = { };
+
+	mn_prepare_thp(test, addr);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+	mn_child_leave(&child);
+}
+
+static void mn_thp_mremap(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, to = addr + PUD_SIZE, calls;
+
+	mn_prepare_thp(test, addr);
+	calls = mn_calls(test);
+	KUNIT_ASSERT_EQ(test, mn_mremap(mn_test(test)->mm, addr, PMD_SIZE, to),
+			0);
+	KUNIT_EXPECT_TRUE(test, mn_is_thp(mn_test(test)->mm, to));
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PMD_SIZE), 0);
+}
+
+/* hugetlb. */
+
+static unsigned long mn_prepare_hugetlb(struct kunit *test)
+{
+	unsigned long addr;
+
+	addr = ksys_mmap_pgoff(0, HPAGE_SIZE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (IS_ERR_VALUE(addr))
+		kunit_skip(test, "no hugetlb pages: boot with hugepages=8");
+	KUNIT_ASSERT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, HPAGE_SIZE), 0);
+	return addr;
+}
+
+static void mn_hugetlb_munmap(struct kunit *test)
+{
+	unsigned long addr, calls;
+
+	addr = mn_prepare_hugetlb(test);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, HPAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HPAGE_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_hugetlb_cow_after_fork(struct kunit *test)
+{
+	struct mn_child child = { };
+	unsigned long addr, calls;
+
+	addr = mn_prepare_hugetlb(test);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, HPAGE_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, HPAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HPAGE_SIZE), 0U);
+	mn_expect_clean(test);
+	mn_child_leave(&child);
+}
+
+/* Pages that move, and page tables that go. */
+
+static void mn_migrate_to_another_node(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	nodemask_t from, to;
+	int node;
+
+	if (num_online_nodes() < 2)
+		kunit_skip(test, "one node only");
+	mn_prepare(test, addr, len);
+	node = next_online_node(first_online_node);
+	nodes_clear(from);
+	nodes_clear(to);
+	node_set(first_online_node, from);
+	node_set(node, to);
+	calls = mn_calls(test);
+	/* The pages are on either node; both ways, and all have moved. */
+	KUNIT_EXPECT_EQ(test, do_migrate_pages(mn_test(test)->mm, &from, &to,
+					       MPOL_MF_MOVE_ALL), 0);
+	KUNIT_EXPECT_EQ(test, do_migrate_pages(mn_test(test)->mm, &to, &from,
+					       MPOL_MF_MOVE_ALL), 0);
+	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_page_tables_freed(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE + 5 * PAGE_SIZE, calls;
+
+	mn_prepare(test, addr, PAGE_SIZE);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+/* The pages went earlier: only the tables are left to be freed. */
+static void mn_empty_page_tables_freed(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE + 5 * PAGE_SIZE, calls;
+
+	mn_prepare(test, addr, PAGE_SIZE);
+	KUNIT_ASSERT_EQ(test, do_madvise(mn_test(test)->mm, addr, PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PAGE_SIZE), -EFAULT);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+/*
+ * The same with a device that uses its working set at every moment it can,
+ * between invalidate_range_start() and invalidate_range_end(), and again right
+ * after each flush.  A call that comes before the page table has changed leaves
+ * the old entry in the device; one that comes after a page was freed is late.
+ */
+
+static void mn_munmap_while_the_device_runs(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 16 * PAGE_SIZE;
+
+	mn_prepare(test, addr, len);
+	shadow_tlb_run_on(mn_test(test)->dev, addr, addr + len);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_dontneed_while_the_device_runs(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 16 * PAGE_SIZE;
+	struct mn_test *ctx = mn_test(test);
+
+	mn_prepare(test, addr, len);
+	shadow_tlb_run_on(ctx->dev, addr, addr + len);
+	KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm, addr, len, MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	mn_expect_clean(test);
+}
+
+static void mn_cow_while_the_device_runs(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 16 * PAGE_SIZE;
+	struct mn_child child = { };
+
+	mn_prepare(test, addr, len);
+	shadow_tlb_run_on(mn_test(test)->dev, addr, addr + len);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_read_stats(mn_test(test)->dev).faults,
+			0UL);
+	mn_child_leave(&child);
+}
+
+/* Two CPUs change one mm while the device runs on a third thread. */
+struct mn_worker {
+	struct mn_test *ctx;
+	unsigned long addr;
+	unsigned int rounds;
+	int ret;
+	struct completion done;
+};
+
+#define MN_WORK_PAGES	16
+
+static int mn_work_map(void *data)
+{
+	struct mn_worker *w = data;
+	unsigned long len = MN_WORK_PAGES * PAGE_SIZE;
+
+	kthread_use_mm(w->ctx->mm);
+	while (!w->ret && w->rounds--) {
+		if (mn_map_at(w->addr, len, 0) != w->addr)
+			w->ret = -ENOMEM;
+		else
+			w->ret = mn_write(w->addr, len) ?: vm_munmap(w->addr, len);
+	}
+	kthread_unuse_mm(w->ctx->mm);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+static int mn_work_dontneed(void *data)
+{
+	struct mn_worker *w = data;
+	unsigned long len = MN_WORK_PAGES * PAGE_SIZE;
+
+	kthread_use_mm(w->ctx->mm);
+	if (mn_map_at(w->addr, len, 0) != w->addr)
+		w->ret = -ENOMEM;
+	while (!w->ret && w->rounds--)
+		w->ret = mn_write(w->addr, len) ?:
+			 do_madvise(w->ctx->mm, w->addr, len, MADV_DONTNEED);
+	kthread_unuse_mm(w->ctx->mm);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+static void mn_two_cpus_at_once(struct kunit *test)
+{
+	int (*const work[])(void *) = { mn_work_map, mn_work_dontneed };
+	struct mn_worker w[ARRAY_SIZE(work)] = { };
+	struct task_struct *task;
+	unsigned long addr;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(work); i++) {
+		w[i].ctx = mn_test(test);
+		w[i].rounds = 200;
+		w[i].addr = TEST_BASE + i * MN_WORK_PAGES * PAGE_SIZE;
+		init_completion(&w[i].done);
+		task = kthread_create(work[i], &w[i], "mn_work/%u", i);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+		kthread_bind(task, cpumask_nth(i % num_online_cpus(),
+					       cpu_online_mask));
+		wake_up_process(task);
+	}
+	for (i = 0; i < ARRAY_SIZE(work); i++)
+		while (!wait_for_completion_timeout(&w[i].done, 1))
+			for (addr = TEST_BASE;
+			     addr < TEST_BASE + 2 * MN_WORK_PAGES * PAGE_SIZE;
+			     addr += PAGE_SIZE)
+				shadow_tlb_access(mn_test(test)->dev, addr,
+						  true);
+	for (i = 0; i < ARRAY_SIZE(work); i++)
+		KUNIT_EXPECT_EQ(test, w[i].ret, 0);
+	mn_expect_clean(test);
+}
+
+static struct kunit_case mn_site_cases[] = {
+	KUNIT_CASE(mn_munmap),
+	KUNIT_CASE(mn_munmap_of_a_part),
+	KUNIT_CASE(mn_madvise_dontneed),
+	KUNIT_CASE(mn_mprotect_down_and_up),
+	KUNIT_CASE(mn_fork_write_protects),
+	KUNIT_CASE(mn_cow_after_fork),
+	KUNIT_CASE(mn_write_fault_on_the_zero_page),
+	KUNIT_CASE(mn_mremap_of_pages),
+	KUNIT_CASE(mn_mremap_of_a_page_table),
+	KUNIT_CASE(mn_thp_zap),
+	KUNIT_CASE(mn_thp_split),
+	KUNIT_CASE(mn_thp_cow_after_fork),
+	KUNIT_CASE(mn_thp_mremap),
+	KUNIT_CASE(mn_hugetlb_munmap),
+	KUNIT_CASE(mn_hugetlb_cow_after_fork),
+	KUNIT_CASE(mn_migrate_to_another_node),
+	KUNIT_CASE(mn_page_tables_freed),
+	KUNIT_CASE(mn_empty_page_tables_freed),
+	KUNIT_CASE(mn_munmap_while_the_device_runs),
+	KUNIT_CASE(mn_dontneed_while_the_device_runs),
+	KUNIT_CASE(mn_cow_while_the_device_runs),
+	KUNIT_CASE(mn_two_cpus_at_once),
+	{ }
+};
+
+static struct kunit_suite mn_site_suite = {
+	.name = "mmu_notifier_sites",
+	.init = mn_init_bound,
+	.exit = mn_exit,
+	.test_cases = mn_site_cases,
+};
+
+/* Registration, the gate, and the ranges. */
+
+struct mn_counter {
+	struct mmu_notifier mn;
+	unsigned long calls;
+	unsigned long start, end;
+	bool freed;
+};
+
+static void mn_count(struct mmu_notifier *mn, struct mm_struct *mm,
+		     unsigned long start, unsigned long end)
+{
+	struct mn_counter *counter = container_of(mn, struct mn_counter, mn);
+
+	counter->calls++;
+	counter->start = start;
+	counter->end = end;
+}
+
+static const struct mmu_notifier_ops mn_count_ops = {
+	.invalidate_range = mn_count,
+};
+
+static const struct mmu_notifier_ops mn_no_range_ops = { };
+
+/* An munmap() of one page that somebody may listen to. */
+static int mn_unmap_one(void)
+{
+	unsigned long addr = TEST_BASE;
+
+	if (mn_map_at(addr, PAGE_SIZE, 0) != addr)
+		return -ENOMEM;
+	return mn_write(addr, PAGE_SIZE) ?: vm_munmap(addr, PAGE_SIZE);
+}
+
+static void mn_register_and_unregister(struct kunit *test)
+{
+	struct mn_counter counter = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&counter.mn, mm), 0);
+	KUNIT_EXPECT_EQ(test, counter.calls, 0UL);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, counter.calls, 1UL);
+	mmu_notifier_unregister(&counter.mn, mm);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, counter.calls, 1UL);
+}
+
+static void mn_each_subscriber_once(struct kunit *test)
+{
+	struct mn_counter a = { .mn.ops = &mn_count_ops };
+	struct mn_counter b = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&a.mn, mm), 0);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&b.mn, mm), 0);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, a.calls, 1UL);
+	KUNIT_EXPECT_EQ(test, b.calls, 1UL);
+	mmu_notifier_unregister(&a.mn, mm);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, a.calls, 1UL);
+	KUNIT_EXPECT_EQ(test, b.calls, 2UL);
+	mmu_notifier_unregister(&b.mn, mm);
+}
+
+/* The walk ends at the first subscriber without the callback. */
+static void mn_subscribers_without_the_callback(struct kunit *test)
+{
+	struct mn_counter with[2] = {
+		{ .mn.ops = &mn_count_ops }, { .mn.ops = &mn_count_ops },
+	};
+	struct mn_counter without[2] = {
+		{ .mn.ops = &mn_no_range_ops }, { .mn.ops = &mn_no_range_ops },
+	};
+	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		KUNIT_ASSERT_EQ(test,
+				mmu_notifier_register(&without[i].mn, mm), 0);
+		KUNIT_ASSERT_EQ(test, mmu_notifier_register(&with[i].mn, mm),
+				0);
+	}
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, with[i].calls, 1UL);
+		mmu_notifier_unregister(&without[i].mn, mm);
+	}
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, with[i].calls, 2UL);
+		mmu_notifier_unregister(&with[i].mn, mm);
+	}
+}
+
+static bool mn_interval_invalidate(struct mmu_interval_notifier *interval,
+				   const struct mmu_notifier_range *range,
+				   unsigned long seq)
+{
+	mmu_interval_set_seq(interval, seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops mn_interval_ops = {
+	.invalidate = mn_interval_invalidate,
+};
+
+/* Nobody who does not want the callback opens the gate, or keeps it open. */
+static void mn_gate_is_open_for_users_only(struct kunit *test)
+{
+	struct mn_counter without = { .mn.ops = &mn_no_range_ops };
+	struct mn_counter a = { .mn.ops = &mn_count_ops };
+	struct mn_counter b = { .mn.ops = &mn_count_ops };
+	struct mmu_interval_notifier interval;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(mm));
+	KUNIT_ASSERT_EQ(test, mmu_interval_notifier_insert(&interval, mm,
+							   TEST_BASE, PAGE_SIZE,
+							   &mn_interval_ops),
+			0);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(mm));
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&without.mn, mm), 0);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(mm));
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&a.mn, mm), 0);
+	KUNIT_EXPECT_TRUE(test, mm_has_secondary_tlb(mm));
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&b.mn, mm), 0);
+	mmu_notifier_unregister(&a.mn, mm);
+	KUNIT_EXPECT_TRUE(test, mm_has_secondary_tlb(mm));
+	mmu_notifier_unregister(&without.mn, mm);
+	KUNIT_EXPECT_TRUE(test, mm_has_secondary_tlb(mm));
+	mmu_notifier_unregister(&b.mn, mm);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(mm));
+	mmu_interval_notifier_remove(&interval);
+}
+
+static struct mn_counter mn_got;
+
+static struct mmu_notifier *mn_alloc(struct mm_struct *mm)
+{
+	mn_got = (struct mn_counter){ };
+	return &mn_got.mn;
+}
+
+static void mn_free(struct mmu_notifier *mn)
+{
+	container_of(mn, struct mn_counter, mn)->freed = true;
+}
+
+static const struct mmu_notifier_ops mn_get_ops = {
+	.invalidate_range = mn_count,
+	.alloc_notifier = mn_alloc,
+	.free_notifier = mn_free,
+};
+
+/* The kind that is freed later, by SRCU. */
+static void mn_get_and_put(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mmu_notifier *first, *second;
+
+	first = mmu_notifier_get(&mn_get_ops, mm);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(first));
+	second = mmu_notifier_get(&mn_get_ops, mm);
+	KUNIT_EXPECT_PTR_EQ(test, first, second);
+	mmu_notifier_put(second);
+	KUNIT_EXPECT_TRUE(test, mm_has_secondary_tlb(mm));
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, mn_got.calls, 1UL);
+	mmu_notifier_put(first);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(mm));
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, mn_got.calls, 1UL);
+	mmu_notifier_synchronize();
+	KUNIT_EXPECT_TRUE(test, mn_got.freed);
+}
+
+static void mn_exit_with_a_live_subscriber(struct kunit *test)
+{
+	struct mn_test *ctx = mn_test(test);
+	struct mm_struct *mm = ctx->mm;
+
+	ctx->dev = shadow_tlb_bind(mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	mn_prepare(test, TEST_BASE, 4 * PAGE_SIZE);
+	kthread_unuse_mm(mm);
+	mmput(mm);
+	/* The struct is still there: the subscriber holds it. */
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(mm));
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, TEST_BASE, 4 * PAGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test), 0UL);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_read_stats(ctx->dev).freed_pages, 0UL);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_read_stats(ctx->dev).freed_tables,
+			0UL);
+}
+
+static void mn_only_the_mm_that_changed(struct kunit *test)
+{
+	struct mn_counter mine = { .mn.ops = &mn_count_ops };
+	struct mn_counter other = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm, *mm2;
+
+	mm2 = mn_new_mm();
+	KUNIT_ASSERT_NOT_NULL(test, mm2);
+	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&mine.mn, mm), 0);
+	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&other.mn, mm2), 0);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, mine.calls, 1UL);
+	KUNIT_EXPECT_EQ(test, other.calls, 0UL);
+	mmu_notifier_unregister(&mine.mn, mm);
+	mmu_notifier_unregister(&other.mn, mm2);
+	mmput(mm2);
+}
+
+static void mn_children_have_no_subscribers(struct kunit *test)
+{
+	struct mn_counter counter = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_child child = { };
+
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&counter.mn, mm), 0);
+	KUNIT_EXPECT_EQ(test, mn_fork(&child), 0);
+	KUNIT_EXPECT_EQ(test, child.mm_flags & BIT(MMF_SECONDARY_TLB), 0UL);
+	mn_child_leave(&child);
+	mmu_notifier_unregister(&counter.mn, mm);
+}
+
+static void mn_ranges_are_those_that_changed(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 16 * PAGE_SIZE, calls;
+	struct mn_test *ctx = mn_test(test);
+	unsigned int i;
+
+	ctx->dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	mn_prepare(test, addr, len);
+
+	/* One page, at every second place. */
+	for (i = 0; i < 16; i += 2) {
+		unsigned long page = addr + i * PAGE_SIZE;
+
+		calls = mn_calls(test);
+		KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm, page, PAGE_SIZE,
+						 MADV_DONTNEED), 0);
+		KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, page,
+						    PAGE_SIZE), 1U);
+	}
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 8U);
+
+	/* Nothing is left there: nothing to announce. */
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm, addr, PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 0UL);
+
+	/* The whole area is asked for, the outer pages are not mapped. */
+	KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm, addr + 15 * PAGE_SIZE,
+					 PAGE_SIZE, MADV_DONTNEED), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm, addr, len, MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr + PAGE_SIZE,
+					    13 * PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static void mn_bind_while_the_mm_changes(struct kunit *test)
+{
+	struct mn_test *ctx = mn_test(test);
+	struct mn_worker w = { .ctx = ctx, .addr = TEST_BASE, .rounds = 300 };
+	unsigned int i, binds = 0;
+	struct task_struct *task;
+
+	init_completion(&w.done);
+	task = kthread_run(mn_work_map, &w, "mn_work");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	while (!try_wait_for_completion(&w.done)) {
+		struct shadow_tlb_stats stats;
+		struct shadow_tlb *dev;
+
+		dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+		for (i = 0; i < 1000; i++)
+			shadow_tlb_access(dev, TEST_BASE + i % MN_WORK_PAGES *
+					  PAGE_SIZE, true);
+		stats = shadow_tlb_read_stats(dev);
+		shadow_tlb_unbind(dev);
+		KUNIT_EXPECT_EQ(test, stats.freed_pages, 0UL);
+		KUNIT_EXPECT_EQ(test, stats.freed_tables, 0UL);
+		KUNIT_EXPECT_EQ(test, stats.bad_ranges, 0UL);
+		binds++;
+	}
+	KUNIT_EXPECT_EQ(test, w.ret, 0);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+	kunit_info(test, "bound %u times\n", binds);
+}
+
+static struct kunit_case mn_api_cases[] = {
+	KUNIT_CASE(mn_register_and_unregister),
+	KUNIT_CASE(mn_each_subscriber_once),
+	KUNIT_CASE(mn_subscribers_without_the_callback),
+	KUNIT_CASE(mn_gate_is_open_for_users_only),
+	KUNIT_CASE(mn_get_and_put),
+	KUNIT_CASE(mn_exit_with_a_live_subscriber),
+	KUNIT_CASE(mn_only_the_mm_that_changed),
+	KUNIT_CASE(mn_children_have_no_subscribers),
+	KUNIT_CASE(mn_ranges_are_those_that_changed),
+	KUNIT_CASE(mn_bind_while_the_mm_changes),
+	{ }
+};
+
+static struct kunit_suite mn_api_suite = {
+	.name = "mmu_notifier_api",
+	.init = mn_init,
+	.exit = mn_exit,
+	.test_cases = mn_api_cases,
+};
+
+/* The demonstration: one device, four policies, the same process. */
+
+static const char * const mn_policy_names[SHADOW_TLB_NR_POLICIES] = {
+	[SHADOW_TLB_FLUSH_START] = "flush in invalidate_range_start()",
+	[SHADOW_TLB_FLUSH_END] = "flush in invalidate_range_end()",
+	[SHADOW_TLB_BLOCK] = "block the device between the two",
+	[SHADOW_TLB_INVALIDATE_RANGE] = "flush in invalidate_range()",
+};
+
+#define MN_DEMO_ROUNDS	16
+#define MN_DEMO_LEN	(16 * PAGE_SIZE)
+
+/* A process maps memory, forks, writes, gives half of it back, and unmaps. */
+static int mn_demo_round(struct mm_struct *mm, struct shadow_tlb *dev)
+{
+	unsigned long addr = TEST_BASE;
+	struct mn_child child = { };
+	int ret;
+
+	if (mn_map_at(addr, MN_DEMO_LEN, 0) != addr)
+		return -ENOMEM;
+	ret = mn_write(addr, MN_DEMO_LEN);
+	shadow_tlb_run_on(dev, addr, addr + MN_DEMO_LEN);
+	shadow_tlb_touch(dev);
+	ret = ret ?: mn_fork(&child);
+	shadow_tlb_touch(dev);
+	ret = ret ?: mn_write(addr, MN_DEMO_LEN);
+	shadow_tlb_touch(dev);
+	ret = ret ?: do_madvise(mm, addr, MN_DEMO_LEN / 2, MADV_DONTNEED);
+	shadow_tlb_touch(dev);
+	ret = ret ?: vm_munmap(addr, MN_DEMO_LEN);
+	shadow_tlb_touch(dev);
+	mn_child_leave(&child);
+	return ret;
+}
+
+static void mn_four_policies(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	enum shadow_tlb_policy policy;
+	struct shadow_tlb_stats s;
+	struct shadow_tlb *dev;
+	unsigned int round;
+
+	for (policy = 0; policy < SHADOW_TLB_NR_POLICIES; policy++) {
+		dev = shadow_tlb_bind(mm, policy);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+		for (round = 0; round < MN_DEMO_ROUNDS; round++)
+			KUNIT_EXPECT_EQ(test, mn_demo_round(mm, dev), 0);
+		s = shadow_tlb_read_stats(dev);
+		shadow_tlb_unbind(dev);
+		kunit_info(test, "row\t%s\t%lu\t%lu\t%lu\t%lu\t%lu\n",
+			   mn_policy_names[policy], s.stale_used,
+			   s.freed_pages, s.freed_tables, s.faults,
+			   s.accesses);
+		KUNIT_EXPECT_EQ(test, policy == SHADOW_TLB_INVALIDATE_RANGE,
+				!s.stale_used && !s.freed_pages &&
+				!s.freed_tables && !s.faults);
+	}
+}
+
+static struct kunit_case mn_demo_cases[] = {
+	KUNIT_CASE(mn_four_policies),
+	{ }
+};
+
+static struct kunit_suite mn_demo_suite = {
+	.name = "mmu_notifier_demo",
+	.init = mn_init,
+	.exit = mn_exit,
+	.test_cases = mn_demo_cases,
+};
+
+kunit_test_suites(&mn_site_suite, &mn_api_suite, &mn_demo_suite);
