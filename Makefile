@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Each target calls one script. ARCH, KSRC, BUILD and FORCE reach it through the
+# environment, or from the command line of make: make tree KSRC=...
+
+.PHONY: help tree refresh series upgrade run test clean
+.NOTPARALLEL:
+
+help:
+	@echo 'make tree      build/linux: a git tree of Linux 6.1 with tags stock, base, series'
+	@echo 'make refresh   commits made in build/linux come back to series/ and linux/'
+	@echo 'make series    build/series: the series as mails, checked with git am'
+	@echo 'make upgrade   build/upgrade.patch: for an unmodified 6.1, checked with patch'
+	@echo 'make run       build the kernel and run the demonstration'
+	@echo 'make test      run the tests'
+	@echo 'make clean     remove build/'
+	@echo
+	@echo 'KSRC=   another 6.1.y source, a directory or a tarball; ARCH= another architecture'
+	@echo 'BUILD=  another place to build; FORCE=1 drops what would be lost otherwise'
+
+tree:
+	@scripts/tree.sh
+
+refresh:
+	@scripts/refresh.sh
+
+series:
+	@scripts/export.sh series
+
+upgrade:
+	@scripts/export.sh upgrade
+
+run:
+	@scripts/run.sh
+
+test:
+	@scripts/test.sh
+
+clean:
+	@scripts/tree.sh clean

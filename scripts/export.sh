@@ -1,0 +1,177 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# export.sh series    build/series/: mails with a cover letter, and series.mbox, the
+#                     same without it, as git am takes it
+# export.sh upgrade   build/upgrade.patch: from an unmodified 6.1 to the series
+#
+# Nothing is exported that does not apply and give exactly the tree of the series.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+tmp=$BUILD/tmp.export
+cover=$SERIES_DIR/0000-cover-letter.txt
+base=refs/tags/base
+tip=refs/tags/series
+
+begin() {
+	need_packages git patch
+	need_commands git patch awk
+	"$here/tree.sh"
+	lock
+	rm -rf "$tmp"
+	mkdir "$tmp"
+	trap 'rm -rf "$tmp"' EXIT
+	identity ||
+		note "no git identity: the patches are from '$GIT_AUTHOR_NAME'; who sends them should set user.name and user.email, and export again"
+	# The cover letter's date, too, is the same for the same input.
+	GIT_COMMITTER_DATE=$(tgit log -1 --format=%cD $tip)
+	export GIT_COMMITTER_DATE
+}
+
+tree_id() {
+	tgit rev-parse "$1^{tree}"
+}
+
+# changed FROM FILTER: files that differ between FROM and the series
+changed() {
+	tgit -c core.quotePath=false diff --no-renames --name-only --diff-filter="$2" "$1" $tip
+}
+
+# --- series ---------------------------------------------------------------
+
+check_cover() {
+	[ -f "$cover" ] || die "$(short "$cover") is missing; its first line is 'Subject: ...', the text follows"
+	head -n 1 "$cover" | grep -q '^Subject: *[^ ]' ||
+		die "$(short "$cover") has no subject; its first line has to be 'Subject: ...'"
+}
+
+# The text takes the place of git's markers; diffstat and list of patches stay.
+fill_cover() {
+	awk -v text="$cover" -v ascii="$(LC_ALL=C grep -q '[^ -~[:space:]]' "$cover" || echo yes)" '
+	BEGIN {
+		getline subject <text
+		sub(/^Subject: */, "", subject)
+		sub(/^\[PATCH[^]]*\] */, "", subject)
+		while ((getline line <text) > 0)
+			if (line != "" || body != "")
+				body = body line "\n"
+		sub(/\n+$/, "", body)
+	}
+	at = index($0, "*** SUBJECT HERE ***") {
+		print substr($0, 1, at - 1) subject
+		if (!ascii)
+			print "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit"
+		next
+	}
+	$0 == "*** BLURB HERE ***" { print body; next }
+	{ print }' "$1" | atomic "$1"
+}
+
+write_mails() {
+	local dir=$1
+
+	tgit format-patch -q --cover-letter --numbered --no-signature -o "$dir" $base..$tip
+	fill_cover "$dir/0000-cover-letter.patch"
+	# git am takes a mail without a diff for a mistake.
+	find "$dir" -name '*.patch' ! -name '0000-*' | sort | xargs -d '\n' cat >"$dir/series.mbox"
+}
+
+# In a clone that shares the objects and has only the files in question.
+check_am() {
+	local mbox=$1 dir=$tmp/am
+
+	hgit clone -q --shared --no-checkout "$tree" "$dir" 2>"$tmp/err" ||
+		die "cannot clone $(short "$tree"): $(tail -n 1 "$tmp/err")"
+	changed $base ADMT | sed 's|^|/|' |
+		hgit -C "$dir" sparse-checkout set --no-cone --stdin
+	hgit -C "$dir" checkout -q --detach "$(tgit rev-parse "$base^{commit}")"
+	hgit -C "$dir" -c gc.auto=0 am -q "$mbox" >"$tmp/err" 2>&1 ||
+		die "git am refuses the exported series: $(head -n 1 "$tmp/err")"
+	[ "$(hgit -C "$dir" rev-parse 'HEAD^{tree}')" = "$(tree_id $tip)" ] ||
+		die "git am of the exported series gives another tree than 'series'; this is a bug in export.sh"
+}
+
+export_series() {
+	local dir=$tmp/series count
+
+	check_cover
+	begin
+	steps 2
+	count=$(tgit rev-list --count $base..$tip)
+	[ "$count" -gt 0 ] || die "$(short "$SERIES_DIR")/series lists no patch; there is nothing to export"
+	say "writing $count patches"
+	write_mails "$dir"
+	say "checking that git am of them on 'base' gives 'series'"
+	check_am "$dir/series.mbox"
+	rm -rf "$BUILD/series"
+	mv "$dir" "$BUILD/series"
+	note "$(short "$BUILD")/series has $count patches, their cover letter, and series.mbox ($SECONDS s)"
+}
+
+# --- upgrade --------------------------------------------------------------
+
+write_upgrade() {
+	local version
+
+	version=$(tgit log -1 --format=%s stock)
+	cat <<-EOF
+	$version: mmu notifier callback for secondary TLBs, as one patch
+
+	From the source as shipped to the whole series. It was made for $version.
+	To apply it, at the top of the unmodified source: patch -p1 <upgrade.patch
+
+	EOF
+	tgit log --reverse --format='  %s' $base..$tip
+	echo ---
+	tgit diff --no-renames --stat=79 stock $tip
+	echo
+	tgit diff --no-renames --no-color --no-ext-diff --no-textconv --abbrev=12 stock $tip
+}
+
+# GIT_INDEX_FILE is that of stock.
+stock_files() {
+	local dir=$1
+
+	mkdir "$dir"
+	tgit read-tree stock
+	changed stock DMT | tgit checkout-index --stdin --prefix="$dir/"
+}
+
+run_patch() {
+	LC_ALL=C patch -p1 -F 0 -d "$1" <"$tmp/upgrade.patch" >"$tmp/out" 2>&1 ||
+		die "patch refuses the exported upgrade: $(grep -m 1 -i -e fail -e malformed "$tmp/out" || tail -n 1 "$tmp/out")"
+	! grep -qE 'fuzz|offset' "$tmp/out" ||
+		die "the exported upgrade applies with an offset: $(grep -m 1 -E 'fuzz|offset' "$tmp/out"); this is a bug in export.sh"
+}
+
+check_upgrade() {
+	local dir=$tmp/stock
+
+	export GIT_INDEX_FILE=$tmp/index
+	stock_files "$dir"
+	run_patch "$dir"
+	changed stock ADMT | tgit_files "$dir" update-index --add --remove --stdin
+	[ "$(tgit write-tree)" = "$(tree_id $tip)" ] ||
+		die "the exported upgrade gives another tree than 'series'; this is a bug in export.sh"
+	unset GIT_INDEX_FILE
+}
+
+export_upgrade() {
+	begin
+	steps 2
+	say "writing the difference from stock to series"
+	write_upgrade >"$tmp/upgrade.patch"
+	say "checking that patch applies it to the unmodified source"
+	check_upgrade
+	mv "$tmp/upgrade.patch" "$BUILD/upgrade.patch"
+	note "$(short "$BUILD")/upgrade.patch is ready ($SECONDS s)"
+}
+
+case ${1:-} in
+series) export_series ;;
+upgrade) export_upgrade ;;
+*) die "what? usage: export.sh series|upgrade" ;;
+esac

@@ -1,0 +1,185 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Sourced by the scripts. They share: where things are, how to say what goes on,
+# how to fail with one line, and checks made before anything is written.
+
+shopt -s inherit_errexit
+export LC_ALL=C
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+absolute() {
+	realpath -ms "$1"
+}
+
+BUILD=$(absolute "${BUILD:-$top/build}")
+export BUILD
+
+# For messages: short where it can be.
+short() {
+	echo "${1#"$top"/}"
+}
+
+# --- what goes on ---------------------------------------------------------
+
+step_now=0
+step_total=0
+
+steps() {
+	step_now=0
+	step_total=$1
+}
+
+say() {
+	step_now=$((step_now + 1))
+	[ "$step_total" -ge "$step_now" ] || step_total=$step_now
+	echo "[$step_now/$step_total] $* ($SECONDS s)" >&2
+}
+
+note() {
+	echo "$*" >&2
+}
+
+# die "what happened; what to do"
+die() {
+	echo "error: $*" >&2
+	exit 1
+}
+
+# --- before anything is written -------------------------------------------
+
+existing_parent() {
+	local dir=$1
+
+	while [ ! -d "$dir" ]; do
+		dir=$(dirname "$dir")
+	done
+	echo "$dir"
+}
+
+# need_disk MB DIR: DIR need not exist yet. NEED_MB overrides, for tests.
+need_disk() {
+	local want=${NEED_MB:-$1} dir free
+
+	dir=$(existing_parent "$2")
+	free=$(df -Pk "$dir" | awk 'NR == 2 { print int($4 / 1024) }')
+	[ "$free" -ge "$want" ] ||
+		die "$dir has $free MB free, $want MB are needed; free some, or set BUILD= to a directory on another disk"
+}
+
+need_commands() {
+	local cmd
+
+	for cmd; do
+		command -v "$cmd" >/dev/null ||
+			die "the command '$cmd' is missing; install it and try again"
+	done
+}
+
+packages_missing() {
+	local pkg
+
+	for pkg; do
+		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$pkg" 2>/dev/null) in
+		?i*) ;;
+		*) echo "$pkg" ;;
+		esac
+	done
+}
+
+apt_quietly() {
+	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@" </dev/null
+}
+
+# need_packages PKG...: not on Debian, nothing is known about packages, and
+# need_commands has to do.
+need_packages() {
+	local missing line log=$BUILD/apt.log
+
+	command -v dpkg-query >/dev/null && command -v apt-get >/dev/null || return 0
+	missing=$(packages_missing "$@" | xargs)
+	[ -n "$missing" ] || return 0
+
+	line="apt-get install -y --no-install-recommends $missing"
+	[ "$(id -u)" = 0 ] || die "packages are missing; as root: $line"
+
+	note "installing $missing"
+	make_build_dir
+	# shellcheck disable=SC2086 # one word per package
+	{
+		apt_quietly update &&
+			apt_quietly install -y --no-install-recommends $missing
+	} >"$log" 2>&1 ||
+		die "this failed, $(short "$log") has the reason: $line"
+}
+
+# --- writing --------------------------------------------------------------
+
+make_build_dir() {
+	mkdir -p "$BUILD" 2>/dev/null ||
+		die "cannot create $BUILD; set BUILD= to a directory that can be written"
+}
+
+# atomic FILE: stdin becomes FILE, or FILE stays what it was.
+atomic() {
+	cat >"$1.tmp.$$" && mv -f "$1.tmp.$$" "$1"
+}
+
+# One at a time. Children inherit it: after a kill -9, the next call waits
+# until the last of them is gone.
+lock() {
+	make_build_dir
+	exec 9>"$BUILD/.lock"
+	flock -n 9 && return
+	note "waiting for another make in $BUILD"
+	flock 9
+}
+
+# --- git ------------------------------------------------------------------
+
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE
+
+tree=$BUILD/linux
+
+# Git, whatever the user's configuration says: the same input has to give the same
+# commits and the same text.
+hgit() {
+	GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 git "$@"
+}
+
+# Git in the tree, and never in a repository that the tree happens to be in.
+tgit() {
+	hgit -C "$tree" --git-dir="$tree/.git" --work-tree="$tree" "$@"
+}
+
+# tgit_files DIR ARG...: git in the tree's repository, with the files of DIR.
+tgit_files() {
+	(cd "$1" && shift && hgit --git-dir="$tree/.git" --work-tree=. "$@")
+}
+
+# Who makes the commits. Returns 1 if it had to make somebody up.
+identity() {
+	local name email known=0
+
+	name=$(git -C "$top" config user.name || :)
+	email=$(git -C "$top" config user.email || :)
+	if [ -z "$name" ] || [ -z "$email" ]; then
+		name="Series Builder"
+		email=series@builder.invalid
+		known=1
+	fi
+	export GIT_AUTHOR_NAME=$name GIT_AUTHOR_EMAIL=$email
+	export GIT_COMMITTER_NAME=$name GIT_COMMITTER_EMAIL=$email
+	return $known
+}
+
+# The series' own files. Tests put their own here.
+BASE_DIR=$(absolute "${BASE_DIR:-$top/base}")
+LINUX_DIR=$(absolute "${LINUX_DIR:-$top/linux}")
+SERIES_DIR=$(absolute "${SERIES_DIR:-$top/series}")
+
+# Names of the patches in a series file, in order.
+patch_names() {
+	awk '!/^[ \t]*(#|$)/ { print $1 }' "$1"
+}
