@@ -17,12 +17,16 @@
 
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/hugetlb.h>
 #include <linux/kthread.h>
 #include <linux/mempolicy.h>
+#include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
+#include <linux/mount.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -172,12 +176,18 @@ static int mn_mremap(struct mm_struct *mm, unsigned long old,
 	return moved == len ? 0 : -ENOMEM;
 }
 
-/* A process that shares its pages with the case, copy on write. */
+/*
+ * A process that shares its pages with the case, copy on write.  It writes to
+ * @len bytes at @addr of its own address space, and sleeps.
+ */
 struct mn_child {
 	struct completion ready;
 	struct completion leave;
 	struct completion left;
+	unsigned long addr, len;
 	unsigned long mm_flags;
+	struct mm_struct *mm;
+	pid_t pid;
 	bool alive;
 };
 
@@ -185,7 +195,9 @@ static int mn_child_run(void *data)
 {
 	struct mn_child *child = data;
 
+	child->mm = current->mm;
 	child->mm_flags = current->mm->flags;
+	mn_write(child->addr, child->len);
 	complete(&child->ready);
 	wait_for_completion(&child->leave);
 	complete(&child->left);
@@ -209,6 +221,7 @@ static int mn_fork(struct mn_child *child)
 	if (pid < 0)
 		return pid;
 	wait_for_completion(&child->ready);
+	child->pid = pid;
 	child->alive = true;
 	return 0;
 }
@@ -382,6 +395,77 @@ static void mn_fork_write_protects(struct kunit *test)
 	mn_child_leave(&child);
 }
 
+#if defined(CONFIG_MEM_SOFT_DIRTY) && defined(CONFIG_PROC_PAGE_MONITOR)
+/* Write a character to a file in /proc/PID. */
+static int mn_write_proc(pid_t pid, const char *name, char what)
+{
+	struct file_system_type *type = get_fs_type("proc");
+	unsigned long addr = TEST_BASE + PUD_SIZE;
+	struct vfsmount *proc;
+	struct file *file;
+	loff_t pos = 0;
+	char path[32];
+	int ret;
+
+	if (!type)
+		return -ENODEV;
+	proc = kern_mount(type);
+	put_filesystem(type);
+	if (IS_ERR(proc))
+		return PTR_ERR(proc);
+	snprintf(path, sizeof(path), "%d/%s", pid, name);
+	file = file_open_root_mnt(proc, path, O_WRONLY, 0);
+	ret = PTR_ERR_OR_ZERO(file);
+	if (!ret) {
+		if (mn_map_at(addr, PAGE_SIZE, 0) != addr ||
+		    put_user(what, (char __user *)addr))
+			ret = -EFAULT;
+		else
+			ret = vfs_write(file, (char __user *)addr, 1, &pos);
+		vm_munmap(addr, PAGE_SIZE);
+		fput(file);
+		flush_delayed_fput();
+	}
+	kern_unmount(proc);
+	return ret;
+}
+#endif
+
+/*
+ * clear_refs is for processes, and the case is none: its child is.  The child
+ * sleeps, so that its page table can be walked from here.
+ */
+static void mn_soft_dirty_bits_cleared(struct kunit *test)
+{
+#if defined(CONFIG_MEM_SOFT_DIRTY) && defined(CONFIG_PROC_PAGE_MONITOR)
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+	struct mn_test *ctx = mn_test(test);
+	struct shadow_tlb *mine = ctx->dev;
+	struct mn_child child = { };
+
+	/* The child writes, so that its pages are its own, and writable. */
+	child.addr = addr;
+	child.len = len;
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	ctx->dev = shadow_tlb_bind(child.mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, 0, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
+	mn_expect_clean(test);
+	/* Nothing was written since: nothing to tell. */
+	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
+	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
+	shadow_tlb_unbind(ctx->dev);
+	ctx->dev = mine;
+	mn_child_leave(&child);
+#else
+	kunit_skip(test, "no CONFIG_MEM_SOFT_DIRTY");
+#endif
+}
+
 static void mn_cow_after_fork(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
@@ -432,25 +516,37 @@ static void mn_mremap_of_pages(struct kunit *test)
 }
 
 /* A move of whole page tables: the device has pages and the table itself. */
-static void mn_mremap_of_a_page_table(struct kunit *test)
+static void mn_move_table(struct kunit *test, unsigned long size)
 {
-	unsigned long addr = TEST_BASE, to = addr + PUD_SIZE, calls;
+	unsigned long addr = TEST_BASE, to = addr + 2 * PUD_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
 
-	if (!IS_ENABLED(CONFIG_HAVE_MOVE_PMD))
-		kunit_skip(test, "this architecture moves no page tables");
-	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PMD_SIZE, 0), addr);
-	KUNIT_ASSERT_EQ(test, do_madvise(mn_test(test)->mm, addr, PMD_SIZE,
-					 MADV_NOHUGEPAGE), 0);
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, size, 0), addr);
+	/* The alignment is what counts; nobody is to make it huge. */
+	do_madvise(mm, addr, size, MADV_NOHUGEPAGE);
 	KUNIT_ASSERT_EQ(test, mn_write(addr, 4 * PAGE_SIZE), 0);
 	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, 4 * PAGE_SIZE), 0);
 	calls = mn_calls(test);
-	KUNIT_ASSERT_EQ(test, mn_mremap(mn_test(test)->mm, addr, PMD_SIZE, to),
-			0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_ASSERT_EQ(test, mn_mremap(mm, addr, size, to), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, size), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
-	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PMD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, size), 0);
 	mn_expect_clean(test);
+}
+
+static void mn_mremap_of_a_page_table(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_HAVE_MOVE_PMD))
+		kunit_skip(test, "this architecture moves no page tables");
+	mn_move_table(test, PMD_SIZE);
+}
+
+static void mn_mremap_of_a_pmd_table(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_HAVE_MOVE_PUD))
+		kunit_skip(test, "this architecture moves no PMD tables");
+	mn_move_table(test, PUD_SIZE);
 }
 
 /* Transparent huge pages. */
@@ -539,6 +635,51 @@ static void mn_thp_mremap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PMD_SIZE), 0);
 }
 
+/* The huge zero page gives way to small ones. */
+static void mn_thp_write_to_the_zero_page(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	if (!has_transparent_hugepage())
+		kunit_skip(test, "no transparent huge pages");
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PMD_SIZE, 0), addr);
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_HUGEPAGE), 0);
+	KUNIT_ASSERT_EQ(test, mn_read(addr, PAGE_SIZE), 0);
+	if (!mn_is_thp(mm, addr))
+		kunit_skip(test, "no huge zero page to be had");
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
+/* Small pages become a huge one: pages and their page table are freed. */
+static void mn_thp_collapse(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	if (!has_transparent_hugepage())
+		kunit_skip(test, "no transparent huge pages");
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PMD_SIZE, 0), addr);
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_NOHUGEPAGE),
+			0);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, PMD_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_HUGEPAGE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	calls = mn_calls(test);
+	if (do_madvise(mm, addr, PMD_SIZE, MADV_COLLAPSE))
+		kunit_skip(test, "no huge page to be had");
+	KUNIT_EXPECT_TRUE(test, mn_is_thp(mm, addr));
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
 /* hugetlb. */
 
 static unsigned long mn_prepare_hugetlb(struct kunit *test)
@@ -586,28 +727,166 @@ static void mn_hugetlb_cow_after_fork(struct kunit *test)
 
 /* Pages that move, and page tables that go. */
 
-static void mn_migrate_to_another_node(struct kunit *test)
+/* The pages are on either node; there and back, and all have moved. */
+static void mn_migrate_all(struct kunit *test)
 {
-	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
 	nodemask_t from, to;
-	int node;
 
-	if (num_online_nodes() < 2)
-		kunit_skip(test, "one node only");
-	mn_prepare(test, addr, len);
-	node = next_online_node(first_online_node);
 	nodes_clear(from);
 	nodes_clear(to);
 	node_set(first_online_node, from);
-	node_set(node, to);
-	calls = mn_calls(test);
-	/* The pages are on either node; both ways, and all have moved. */
+	node_set(next_online_node(first_online_node), to);
 	KUNIT_EXPECT_EQ(test, do_migrate_pages(mn_test(test)->mm, &from, &to,
 					       MPOL_MF_MOVE_ALL), 0);
 	KUNIT_EXPECT_EQ(test, do_migrate_pages(mn_test(test)->mm, &to, &from,
 					       MPOL_MF_MOVE_ALL), 0);
+}
+
+static void mn_migrate_to_another_node(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+
+	if (num_online_nodes() < 2)
+		kunit_skip(test, "one node only");
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	mn_migrate_all(test);
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_hugetlb_migrate_to_another_node(struct kunit *test)
+{
+	unsigned long addr, calls;
+
+	if (num_online_nodes() < 2)
+		kunit_skip(test, "one node only");
+	addr = mn_prepare_hugetlb(test);
+	calls = mn_calls(test);
+	mn_migrate_all(test);
+	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, HPAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, HPAGE_SIZE),
+			0U);
+	mn_expect_clean(test);
+}
+
+/*
+ * Pages that are shared with a child are not exclusive, and are flushed
+ * together.  Nobody takes them: they come back.
+ */
+static void mn_migrate_vma_collects_shared_pages(struct kunit *test)
+{
+#ifdef CONFIG_DEVICE_MIGRATION
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	unsigned long src[4] = { }, dst[4] = { };
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct migrate_vma args = {
+		.src = src, .dst = dst,
+		.start = addr, .end = addr + len,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct mn_child child = { };
+
+	mn_prepare(test, addr, len);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	lru_add_drain_all();
+	calls = mn_calls(test);
+	mmap_read_lock(mm);
+	args.vma = vma_lookup(mm, addr);
+	KUNIT_EXPECT_EQ(test, migrate_vma_setup(&args), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(mm);
+	mn_expect_clean(test);
+	mn_child_leave(&child);
+#else
+	kunit_skip(test, "no CONFIG_DEVICE_MIGRATION");
+#endif
+}
+
+/* A thread that uses the mm on another CPU, so that its flush is a remote one. */
+struct mn_bystander {
+	struct mm_struct *mm;
+	struct completion there;
+	struct completion leave;
+	struct completion left;
+};
+
+static int mn_bystander_run(void *data)
+{
+	struct mn_bystander *by = data;
+
+	kthread_use_mm(by->mm);
+	complete(&by->there);
+	wait_for_completion(&by->leave);
+	kthread_unuse_mm(by->mm);
+	kthread_complete_and_exit(&by->left, 0);
+}
+
+static void mn_reclaim_with_a_deferred_flush(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mn_bystander by = { .mm = mn_test(test)->mm };
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct task_struct *task;
+	unsigned int here, cpu;
+
+	if (!IS_ENABLED(CONFIG_ARCH_WANT_BATCHED_UNMAP_TLB_FLUSH))
+		kunit_skip(test, "this architecture defers no flush");
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU only");
+	mn_prepare(test, addr, len);
+	lru_add_drain_all();
+	/* Pages that may be dropped: reclaim needs no swap for them. */
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, len, MADV_FREE), 0);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+
+	here = get_cpu();
+	cpu = cpumask_any_but(cpu_online_mask, here);
+	put_cpu();
+	init_completion(&by.there);
+	init_completion(&by.leave);
+	init_completion(&by.left);
+	task = kthread_create(mn_bystander_run, &by, "mn_bystander");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	kthread_bind(task, cpu);
+	wake_up_process(task);
+	wait_for_completion(&by.there);
+
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	KUNIT_EXPECT_GE(test, mn_calls(test) - calls, 4UL);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
+	mn_expect_clean(test);
+
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	complete(&by.leave);
+	wait_for_completion(&by.left);
+}
+
+/* A gather within a gather: the inner one must not trust its own range. */
+static void mn_nested_gather(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mmu_gather outer;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	tlb_gather_mmu(&outer, mm);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, PAGE_SIZE, MADV_DONTNEED),
+			0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, 0, TASK_SIZE_MAX), 1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	tlb_finish_mmu(&outer);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
 }
 
@@ -763,17 +1042,25 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_madvise_dontneed),
 	KUNIT_CASE(mn_mprotect_down_and_up),
 	KUNIT_CASE(mn_fork_write_protects),
+	KUNIT_CASE(mn_soft_dirty_bits_cleared),
 	KUNIT_CASE(mn_cow_after_fork),
 	KUNIT_CASE(mn_write_fault_on_the_zero_page),
 	KUNIT_CASE(mn_mremap_of_pages),
 	KUNIT_CASE(mn_mremap_of_a_page_table),
+	KUNIT_CASE(mn_mremap_of_a_pmd_table),
 	KUNIT_CASE(mn_thp_zap),
 	KUNIT_CASE(mn_thp_split),
 	KUNIT_CASE(mn_thp_cow_after_fork),
 	KUNIT_CASE(mn_thp_mremap),
+	KUNIT_CASE(mn_thp_write_to_the_zero_page),
+	KUNIT_CASE(mn_thp_collapse),
 	KUNIT_CASE(mn_hugetlb_munmap),
 	KUNIT_CASE(mn_hugetlb_cow_after_fork),
 	KUNIT_CASE(mn_migrate_to_another_node),
+	KUNIT_CASE(mn_hugetlb_migrate_to_another_node),
+	KUNIT_CASE(mn_migrate_vma_collects_shared_pages),
+	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
+	KUNIT_CASE(mn_nested_gather),
 	KUNIT_CASE(mn_page_tables_freed),
 	KUNIT_CASE(mn_empty_page_tables_freed),
 	KUNIT_CASE(mn_munmap_while_the_device_runs),
