@@ -27,6 +27,7 @@
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mount.h>
+#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -125,12 +126,7 @@ static int mn_write(unsigned long addr, unsigned long len)
 
 static int mn_read(unsigned long addr, unsigned long len)
 {
-	unsigned long end = addr + len, value;
-
-	for (; addr < end; addr += PAGE_SIZE)
-		if (get_user(value, (unsigned long __user *)addr))
-			return -EFAULT;
-	return 0;
+	return fault_in_readable((const char __user *)addr, len) ? -EFAULT : 0;
 }
 
 static int mn_mprotect(struct mm_struct *mm, unsigned long start,
