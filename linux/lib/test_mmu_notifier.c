@@ -879,10 +879,27 @@ static void mn_nested_gather(struct kunit *test)
 	tlb_gather_mmu(&outer, mm);
 	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, PAGE_SIZE, MADV_DONTNEED),
 			0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, 0, TASK_SIZE_MAX), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, 0,
+					    ALIGN(mm->task_size, PGDIR_SIZE)),
+			1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	tlb_finish_mmu(&outer);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+/* The topmost page tables map more than there are user addresses. */
+static void mn_nested_gather_frees_the_last_tables(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned long len = 4 * PAGE_SIZE, addr = mm->task_size - len;
+	struct mmu_gather outer;
+
+	mn_prepare(test, addr, len);
+	tlb_gather_mmu(&outer, mm);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	tlb_finish_mmu(&outer);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	mn_expect_clean(test);
 }
 
@@ -1057,6 +1074,7 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_migrate_vma_collects_shared_pages),
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
 	KUNIT_CASE(mn_nested_gather),
+	KUNIT_CASE(mn_nested_gather_frees_the_last_tables),
 	KUNIT_CASE(mn_page_tables_freed),
 	KUNIT_CASE(mn_empty_page_tables_freed),
 	KUNIT_CASE(mn_munmap_while_the_device_runs),
