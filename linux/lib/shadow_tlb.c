@@ -65,8 +65,9 @@ static void shadow_walk_page(struct shadow_walk *walk, unsigned long addr,
 }
 
 /*
- * Walks the page table the way hardware does, without locks.  Interrupts are
- * off, so that page-table pages stay for as long as this CPU uses the mm.
+ * Walks the page table the way hardware does, without locks: each entry is read
+ * once.  Interrupts are off, so that page-table pages stay for as long as this
+ * CPU uses the mm.
  */
 static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 			struct shadow_walk *walk)
@@ -84,7 +85,7 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 	pgd = READ_ONCE(*pgdp);
 	if (pgd_none(pgd) || pgd_bad(pgd))
 		return;
-	p4dp = p4d_offset(pgdp, addr);
+	p4dp = p4d_offset_lockless(pgdp, pgd, addr);
 	p4d = READ_ONCE(*p4dp);
 	if (p4d_none(p4d) || p4d_bad(p4d))
 		return;
@@ -92,7 +93,7 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 		shadow_walk_found(walk, 3, addr, P4D_SIZE,
 				  page_to_pfn(p4d_page(p4d)), false);
 
-	pudp = pud_offset(p4dp, addr);
+	pudp = pud_offset_lockless(p4dp, p4d, addr);
 	pud = READ_ONCE(*pudp);
 	if (pud_none(pud) || !pud_present(pud))
 		return;
@@ -106,7 +107,7 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 		shadow_walk_found(walk, 2, addr, PUD_SIZE,
 				  page_to_pfn(pud_page(pud)), false);
 
-	pmdp = pmd_offset(pudp, addr);
+	pmdp = pmd_offset_lockless(pudp, pud, addr);
 	pmd = READ_ONCE(*pmdp);
 	if (pmd_none(pmd) || !pmd_present(pmd))
 		return;
@@ -119,7 +120,7 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 	shadow_walk_found(walk, 1, addr, PMD_SIZE,
 			  page_to_pfn(pmd_page(pmd)), false);
 
-	ptep = pte_offset_map(pmdp, addr);
+	ptep = pte_offset_map(&pmd, addr);
 	pte = READ_ONCE(*ptep);
 	if (pte_access_permitted(pte, false))
 		shadow_walk_page(walk, addr, pte_pfn(pte), PAGE_MASK,

@@ -1,0 +1,217 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [--] KERNEL-ARGUMENT...
+#
+# Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
+# suites, by default mmu_notifier*, and powers itself off. LOG.cases gets a line per
+# test case: suite, pass|fail|skip, case, reason for a skip. Exit status:
+# 0  every test has passed
+# 1  tests have failed, and the kernel is well otherwise
+# 2  anything else: warning, oops, panic, hang, incomplete KTAP, QEMU
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+# Status 1 is for tests that fail.
+die() {
+	echo "error: $*" >&2
+	exit 2
+}
+
+seconds=120
+ncpus=2
+kernel=
+log=
+
+usage() {
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [--] KERNEL-ARGUMENT..."
+}
+
+is_number() {
+	[[ $1 =~ ^[1-9][0-9]{0,5}$ ]]
+}
+
+# --- QEMU -----------------------------------------------------------------
+
+# Two nodes, to migrate pages between. Each CPU is a socket: Linux warns about
+# siblings on different nodes.
+machine() {
+	local cpu node1=$(((ncpus + 1) / 2))
+
+	args=(
+		-accel tcg -M q35 -cpu max -m 1G
+		-smp "$ncpus,sockets=$ncpus,cores=1,threads=1"
+		-nodefaults -no-reboot -display none -serial stdio
+		-object "memory-backend-ram,id=m0,size=512M"
+		-object "memory-backend-ram,id=m1,size=512M"
+		-numa "node,nodeid=0,memdev=m0"
+		-numa "node,nodeid=1,memdev=m1"
+	)
+	for ((cpu = 0; cpu < ncpus; cpu++)); do
+		args+=(-numa "cpu,node-id=$((cpu >= node1)),socket-id=$cpu")
+	done
+}
+
+command_line() {
+	local line="console=ttyS0 earlyprintk=serial oops=panic panic=-1 hugepages=8 kunit_shutdown=poweroff"
+
+	case " $* " in
+	*" kunit.filter_glob="*) ;;
+	*) line="$line kunit.filter_glob=mmu_notifier*" ;;
+	esac
+	echo "$line $*"
+}
+
+# Sets status. Ends with this script, however that ends.
+run_qemu() {
+	timeout --foreground -k 5 "$seconds" qemu-system-x86_64 "${args[@]}" \
+		-kernel "$kernel" -append "$(command_line "$@")" </dev/null >"$log" 2>"$log.err" 9>&- &
+	qemu=$!
+	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err"' EXIT
+	trap 'exit 2' INT TERM HUP
+	status=0
+	wait "$qemu" || status=$?
+	tr -d "\r" <"$log" >"$log.tmp"
+	mv -f "$log.tmp" "$log"
+}
+
+# --- the console ----------------------------------------------------------
+
+# The first line in which the kernel complains. What tests say has a #.
+complaint() {
+	grep -aE -m 1 \
+		-e 'Kernel panic|BUG: |kernel BUG at|Oops|general protection fault|Unable to handle' \
+		-e 'WARNING: |INFO: .*(blocked for more than|detected stall|self-detected)|UBSAN: |KASAN: ' \
+		<(grep -av '^ *#' "$log") || :
+}
+
+# Prints what is missing in the KTAP output, or nothing. A plan 1..N at some depth
+# wants N results at that depth, in order. A suite with several cases has its totals.
+ktap_gaps() {
+	awk '
+	function gap(text) {
+		if (!found++)
+			print text
+	}
+	function whose(depth) {
+		return depth in title ? title[depth] : depth ? "a suite" : "the whole"
+	}
+	function close_depth(depth) {
+		if (depth in plan && seen[depth] < plan[depth])
+			gap(whose(depth) " has " seen[depth] + 0 " of " plan[depth] " results")
+		if (depth == 4 && seen[depth] > 1 && !(depth in totals))
+			gap(whose(depth) " has no totals")
+		delete plan[depth]
+		delete seen[depth]
+		delete totals[depth]
+		delete title[depth]
+	}
+	{
+		sub(/^\[ *[0-9]+\.[0-9]+\] ?/, "")
+		match($0, /^ */)
+		depth = RLENGTH
+	}
+	!depth && /^KTAP version / { started = 1; next }
+	!started { next }
+	/^ *# Subtest: / { title[depth] = $3 }
+	/^ *1\.\.[0-9]+$/ {
+		if (depth in plan)
+			gap(whose(depth) " has two plans")
+		plan[depth] = substr($1, 4) + 0
+		planned += !depth
+	}
+	/ pass:[0-9]+ fail:[0-9]+ skip:[0-9]+ total:[0-9]+$/ && $2 == title[4] ":" {
+		split($NF, total, ":")
+		totals[4] = 1
+		if (total[2] != seen[4])
+			gap(whose(4) " has " seen[4] + 0 " results, and says " total[2])
+	}
+	/^ *(not )?ok [0-9]+( |$)/ {
+		number = $1 == "not" ? $3 : $2
+		close_depth(depth + 4)
+		if (number != ++seen[depth])
+			gap(whose(depth) " has no result " seen[depth])
+	}
+	END {
+		if (!started)
+			print "it has not begun"
+		else if (!planned)
+			gap("the whole has no plan")
+		for (depth = 40; depth >= 0; depth -= 4)
+			close_depth(depth)
+	}' "$log"
+}
+
+cases() {
+	awk -v OFS='\t' '
+	/^    # Subtest: / { suite = $3 }
+	/^    (not )?ok [0-9]+ / {
+		verdict = $1 == "not" ? "fail" : / # SKIP/ ? "skip" : "pass"
+		reason = verdict == "skip" ? $0 : ""
+		sub(/^.* # SKIP ?/, "", reason)
+		print suite, verdict, ($1 == "not" ? $4 : $3), reason
+	}' "$log"
+}
+
+count() {
+	awk -F '\t' -v verdict="$1" '$2 == verdict { n++ } END { print n + 0 }' "$log.cases"
+}
+
+broken() {
+	note "--- the last lines of $(short "$log"):"
+	tail -n 20 "$log" >&2
+	note "---"
+	echo "error: $(short "$kernel"): $*; the console is in $(short "$log")" >&2
+	exit 2
+}
+
+judge() {
+	local line gaps failed
+
+	cases | atomic "$log.cases"
+	line=$(complaint)
+	gaps=$(ktap_gaps)
+	[ -z "$line" ] || broken "the kernel says '$line'"
+	case $status in
+	0) ;;
+	124 | 137) broken "no end after $seconds s; it hangs, or -t is too short" ;;
+	*) broken "QEMU failed with status $status: $(head -n 1 "$log.err")" ;;
+	esac
+	[ -z "$gaps" ] || broken "the test output is incomplete: $gaps"
+	grep -qa 'reboot: Power down' "$log" || broken "the machine was reset, the kernel did not power off"
+
+	failed=$(awk -F '\t' '$2 == "fail" { printf " %s", $3 }' "$log.cases")
+	if [ -n "$failed" ] || grep -qa '^ *not ok ' "$log"; then
+		echo "error: $(short "$kernel"): $(count fail) failed, $(count pass) passed:$failed; the console is in $(short "$log")" >&2
+		exit 1
+	fi
+	note "$(short "$kernel"): $(count pass) passed, $(count skip) skipped ($SECONDS s)"
+}
+
+# --- arguments ------------------------------------------------------------
+
+while getopts :k:o:t:s: option; do
+	case $option in
+	k) kernel=$OPTARG ;;
+	o) log=$OPTARG ;;
+	t) seconds=$OPTARG ;;
+	s) ncpus=$OPTARG ;;
+	*) usage "what is -$OPTARG?" ;;
+	esac
+done
+shift $((OPTIND - 1))
+
+[ -n "$kernel" ] || usage "-k is missing"
+[ -n "$log" ] || usage "-o is missing"
+is_number "$seconds" || usage "-t $seconds is no number of seconds"
+is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
+[ "$ncpus" -le 8 ] || usage "-s $ncpus is more than the 8 CPUs of the kernel"
+[ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
+need_packages qemu-system-x86
+need_commands qemu-system-x86_64 awk timeout
+mkdir -p "$(dirname "$log")"
+rm -f "$log" "$log.cases"
+machine
+run_qemu "$@"
+judge

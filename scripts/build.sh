@@ -1,0 +1,273 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# build.sh [stock|base|series]
+#
+# Makes build/kernels/STATE/vmlinux, with build.log and warnings beside it, in
+# build/x86_64. All states share that directory: what is the same in two of them is
+# compiled once, and ccache has the rest. The work tree of build/linux goes to STATE
+# first. If it is there already, changes in it that are not committed are built, too.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "$(dirname "$0")/kernel.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+state=${1:-series}
+fragment=$BASE_DIR/configs/x86_64.config
+obj=$BUILD/x86_64
+running=$obj/.running   # there while make is
+built=$obj/.built       # the state that was built last
+warnings=$obj/.warnings # object<TAB>warning, of all that is in obj
+out=$BUILD/kernels/$state
+log=$out/build.log
+disk_mb=2500
+objects=1140 # in a full build, until one has been counted
+
+# --- what is to be built --------------------------------------------------
+
+state_ref() {
+	case $state in
+	series) echo refs/heads/series ;;
+	*) echo "refs/tags/$state" ;;
+	esac
+}
+
+at_state() {
+	[ "$(tgit rev-parse -q --verify HEAD)" = "$(tgit rev-parse -q --verify "$(state_ref)^{commit}")" ]
+}
+
+# What is not committed, if STATE is checked out.
+edits() {
+	at_state || return 0
+	[ -n "$(tgit status --porcelain | head -n 1)" ] || return 0
+	{
+		tgit diff HEAD
+		tgit ls-files -z -o --exclude-standard | (cd "$tree" && xargs -0 -r sha256sum)
+	} | sha256sum
+}
+
+# What changes when the kernel has to be built again.
+inputs() {
+	tgit rev-parse "$(state_ref)^{tree}"
+	edits
+	sha256sum <"$fragment"
+	sha256sum <"$here/build.sh"
+	gcc --version | head -n 1
+	ld --version | head -n 1
+}
+
+up_to_date() {
+	[ -s "$out/vmlinux" ] && [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$(inputs)" ]
+}
+
+# The lock keeps tree.sh from the files, so it cannot be held while that switches.
+take_tree() {
+	while :; do
+		at_state || "$here/tree.sh" checkout "$state"
+		lock
+		! at_state || return 0
+		exec 9>&-
+	done
+}
+
+# --- make -----------------------------------------------------------------
+
+# Nothing that differs between two builds of the same gets into the kernel, and
+# nothing of a make that called this into that make.
+environment() {
+	unset MAKEFLAGS MFLAGS MAKELEVEL GNUMAKEFLAGS MAKEOVERRIDES
+	unset ARCH CROSS_COMPILE LLVM KBUILD_OUTPUT KCONFIG_CONFIG KCFLAGS KAFLAGS
+	export LOCALVERSION='' KBUILD_BUILD_USER=mm KBUILD_BUILD_HOST=notifier KBUILD_BUILD_VERSION=1
+	KBUILD_BUILD_TIMESTAMP=$(tgit log -1 --format=%cD stock)
+	export KBUILD_BUILD_TIMESTAMP
+	export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD CCACHE_MAXSIZE=2G
+	export CCACHE_NOHASHDIR=1
+}
+
+# ccache makes paths relative to obj; __FILE__ is to be without them all the same.
+kmake=(make -C "$tree" "O=$obj" ARCH=x86_64 "CC=ccache gcc" KCFLAGS=-fmacro-prefix-map=../linux/=)
+
+# --- configuration --------------------------------------------------------
+
+# Does any Kconfig file of this state define it?
+is_known() {
+	tgit grep -qE "^[[:space:]]*(menu)?config ${1#CONFIG_}\$" "$(state_ref)" -- '*Kconfig*'
+}
+
+# Options depend on each other: what was asked for need not be what came out.
+check_options() {
+	local line option name lost=
+
+	name=$(short "$fragment")
+	while read -r line; do
+		case $line in
+		CONFIG_*=*)
+			option=${line%%=*}
+			grep -qxF "$line" "$obj/.config" && continue
+			;;
+		'# CONFIG_'*' is not set')
+			read -r _ option _ <<<"$line"
+			grep -q "^$option=" "$obj/.config" || continue
+			;;
+		*) continue ;;
+		esac
+		! is_known "$option" || lost="$lost, '$line'"
+	done <"$fragment"
+	[ -z "$lost" ] || die "these lines of $name have no effect: ${lost#, }; give it what they depend on"
+}
+
+first_error() {
+	grep -m 1 -E '\*\*\*|[Ee]rror|No such|not found' "$1" || tail -n 1 "$1"
+}
+
+configure() {
+	{
+		"${kmake[@]}" tinyconfig &&
+			(cd "$obj" && "$tree/scripts/kconfig/merge_config.sh" -m -O "$obj" "$obj/.config" "$fragment") &&
+			"${kmake[@]}" olddefconfig
+	} >"$out/config.log" 2>&1 ||
+		die "the configuration failed: $(first_error "$out/config.log"); $(short "$out")/config.log has all of it"
+	check_options
+}
+
+# --- progress -------------------------------------------------------------
+
+count_objects() {
+	grep -cE '^  (CC|AS) ' "$log" || :
+}
+
+# All objects are made if there are none yet, or those of another state.
+expected() {
+	[ "$(cat "$built" 2>/dev/null)" = "$state" ] || cat "$obj/.objects" 2>/dev/null || echo "$objects"
+}
+
+# In place on a terminal, else a line now and then. PID is make's.
+follow() {
+	local pid=$1 total=$2 line last=0
+
+	while kill -0 "$pid" 2>/dev/null; do
+		line="[build $state] $(count_objects)${total:+/$total} objects, $(minutes "$SECONDS")"
+		if [ -t 2 ]; then
+			printf '\r%s' "$line" >&2
+		elif [ $((SECONDS - last)) -ge 15 ]; then
+			note "$line"
+			last=$SECONDS
+		fi
+		sleep 1 9>&-
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+# --- build ----------------------------------------------------------------
+
+# Per object, so that what was not compiled this time keeps what it had.
+collect_warnings() {
+	touch "$warnings"
+	awk -F '\t' '
+	FNR == NR {
+		if (/^  [A-Z0-9_]+ +/) {
+			sub(/^  [A-Z0-9_]+ +(\[M\] +)?/, "")
+			target = $0
+			made[target] = 1
+		} else if (/[Ww]arning: / && !((target, $0) in seen)) {
+			seen[target, $0] = 1
+			fresh[++n] = target "\t" $0
+		}
+		next
+	}
+	!($1 in made)
+	END {
+		for (i = 1; i <= n; i++)
+			print fresh[i]
+	}' "$log" "$warnings" >"$warnings.tmp"
+	mv "$warnings.tmp" "$warnings"
+}
+
+show_errors() {
+	note "--- the first errors of $(short "$log"):"
+	grep -m 8 -E 'error:|undefined reference|multiple definition|\*\*\*' "$log" >&2 || tail -n 8 "$log" >&2
+	note "---"
+}
+
+# After a kill -9 or a power failure, there may be half an object: begin again, with
+# what ccache has. Make itself removes such objects on other signals.
+recover() {
+	[ -e "$running" ] || return 0
+	note "the last build did not end; building again from what ccache has"
+	rm -rf "$obj"
+}
+
+stop() {
+	kill "$make" 2>/dev/null || :
+	wait "$make" || :
+	rm -f "$running" "$built"
+	exit 1
+}
+
+# --output-sync keeps the messages of an object together.
+run_make() {
+	local total status=0
+
+	total=$(expected)
+	: >"$log"
+	touch "$running"
+	"${kmake[@]}" -j"$(nproc)" --output-sync=target vmlinux >"$log" 2>&1 &
+	make=$!
+	trap stop INT TERM HUP
+	follow "$make" "$total"
+	wait "$make" || status=$?
+	trap - INT TERM HUP
+	collect_warnings
+	rm -f "$running"
+	echo "$state" >"$built"
+	[ -z "$total" ] || [ "$status" != 0 ] || count_objects >"$obj/.objects"
+	return "$status"
+}
+
+build() {
+	note "[build $state] $(tgit log -1 --format=%s stock), configuration $(short "$fragment")"
+	recover
+	mkdir -p "$obj" "$out"
+	rm -f "$out/stamp"
+	configure
+	run_make || {
+		show_errors
+		die "$state does not build; $(short "$log") has all of it"
+	}
+	cut -f 2 "$warnings" | atomic "$out/warnings"
+	cp "$obj/vmlinux" "$out/vmlinux.tmp"
+	mv "$out/vmlinux.tmp" "$out/vmlinux"
+	atomic "$out/stamp" <<<"$wanted"
+	note "[build $state] $(short "$out")/vmlinux is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
+}
+
+case $state in
+stock | base | series) ;;
+*) die "there is no state '$state'; usage: build.sh [stock|base|series]" ;;
+esac
+case ${ARCH:-x86_64} in
+x86_64 | x86) ;;
+*) die "ARCH=$ARCH is not supported; only x86_64 kernels are built and run" ;;
+esac
+case $BUILD in
+*[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;
+esac
+need_packages "${kernel_packages[@]}"
+need_commands git make gcc ccache flex bison bc
+[ -d "$tree/.git" ] || die "there is no tree yet; run 'make tree'"
+[ -f "$fragment" ] || die "$(short "$fragment") is missing; it is the configuration of the kernel"
+if up_to_date; then
+	note "[build $state] up to date"
+	exit 0
+fi
+[ -d "$obj" ] || need_disk "$disk_mb" "$BUILD"
+take_tree
+if up_to_date; then # since whoever had the lock has built it
+	note "[build $state] up to date"
+	exit 0
+fi
+environment
+wanted=$(inputs)
+build

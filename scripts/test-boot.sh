@@ -1,0 +1,492 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# test-boot.sh: the scripts that build, boot, mutate and judge, on hostile input.
+# Everything happens in a scratch directory (with a blank in its name). QEMU and the
+# kernel are stubs.
+# shellcheck disable=SC2016 # eval expands it
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d "${TMPDIR:-/tmp}/test boot.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+top=$work/top
+stubs=$work/stubs
+doze=98765.$$ # seconds, for what does not end by itself
+passed=0
+failed=0
+
+unset KSRC FORCE NEED_MB BASE_DIR LINUX_DIR SERIES_DIR ARCH GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
+unset TEST_ONLY UNREACHED_SITES MAKEFLAGS CCACHE_DIR
+export LC_ALL=C BUILD=$top/build DOZE=$doze
+export GIT_CONFIG_GLOBAL=$work/gitconfig GIT_CONFIG_NOSYSTEM=1
+printf '[user]\n\tname = Some Body\n\temail = some@body.invalid\n' >"$GIT_CONFIG_GLOBAL"
+
+# --- reporting ------------------------------------------------------------
+
+# check TEXT COMMAND...
+check() {
+	local text=$1
+
+	shift
+	if "$@"; then
+		passed=$((passed + 1))
+		echo "ok - $text"
+	else
+		failed=$((failed + 1))
+		echo "not ok - $text"
+		sed 's/^/# /' "$work/out"
+	fi
+}
+
+# Runs and keeps the output; what a failed check shows.
+run() {
+	"$@" >"$work/out" 2>&1
+}
+
+# gives STATUS TEXT COMMAND...: ends with this status and says this
+gives() {
+	local want=$1 text=$2 got=0
+
+	shift 2
+	run "$@" || got=$?
+	[ "$got" = "$want" ] && grep -qF -e "$text" "$work/out"
+}
+
+# fails_saying TEXT COMMAND...: with one line "error: ..." that has TEXT
+fails_saying() {
+	local text=$1
+
+	shift
+	! run "$@" && [ "$(grep -c '^error: ' "$work/out")" = 1 ] &&
+		grep '^error: ' "$work/out" | grep -qF -e "$text"
+}
+
+fresh() {
+	rm -rf "$top"
+	mkdir -p "$top/build"
+	cp -a "$here" "$top/scripts"
+}
+
+# stub NAME: stdin becomes a script that stands before the real command
+stub() {
+	mkdir -p "$stubs"
+	{ echo '#!/bin/bash'; cat; } >"$stubs/$1"
+	chmod +x "$stubs/$1"
+}
+
+stubbed() {
+	PATH=$stubs:$PATH "$@"
+}
+
+# --- boot.sh --------------------------------------------------------------
+
+good_console() {
+	cat <<-'EOF'
+	Linux version 6.1.0
+	KTAP version 1
+	1..2
+	    KTAP version 1
+	    # Subtest: first
+	    1..3
+	    ok 1 one
+	input: a message between
+	    # two: BUG: says the test, WARNING: not the kernel
+	    ok 2 two
+	        KTAP version 1
+	        # Subtest: three
+	        ok 1 parameter one
+	        ok 2 parameter two
+	    ok 3 three
+	# first: pass:3 fail:0 skip:0 total:3
+	# Totals: pass:4 fail:0 skip:0 total:4
+	ok 1 first
+	    KTAP version 1
+	    # Subtest: second
+	    1..1
+	    ok 1 four # SKIP no such device
+	ok 2 second # SKIP
+	reboot: Power down
+	EOF
+}
+
+# console SED-SCRIPT: what QEMU shows, as a serial line does
+console() {
+	good_console | sed "$1" | sed 's/$/\r/' >"$work/console"
+	stub qemu-system-x86_64 <<<"cat '$work/console'; ${2:-}"
+}
+
+boot() {
+	stubbed "$top/scripts/boot.sh" -k "$work/kernel" -o "$work/boot.log" "$@"
+}
+
+# boots STATUS TEXT: with what console made
+boots() {
+	gives "$1" "$2" boot
+}
+
+# end PID, or -PID for kill -9 of all of the process group, once the stub dozes
+end() {
+	local i
+
+	for ((i = 0; i < 600; i++)); do
+		no_sleep || break
+		sleep 0.1
+	done
+	case $1 in
+	-*) kill -KILL -- "$1" ;;
+	*) kill "$1" ;;
+	esac
+	wait "${1#-}"
+} 2>/dev/null
+
+# The stub's, that would not end by itself.
+no_sleep() {
+	! pgrep -f "sleep $doze\$" >"$work/out"
+}
+
+test_boot() {
+	fresh
+	echo kernel >"$work/kernel"
+	console ''
+	check "a complete console passes" boots 0 "3 passed"
+	console ''
+	check "skipped cases are counted apart" boots 0 "3 passed, 1 skipped"
+	check "its carriage returns are gone" eval '[ "$(tr -dc "\r" <"$work/boot.log" | wc -c)" = 0 ]'
+	check "its cases are listed, with reasons" [ "$(tail -n 1 "$work/boot.log.cases")" = "second	skip	four	no such device" ]
+	console 's/^    ok 2 two/    not ok 2 two/; s/^ok 1/not ok 1/; s/pass:3 fail:0/pass:2 fail:1/'
+	check "a case that fails is named, with status 1" boots 1 "1 failed, 2 passed: two"
+
+	console '/ok 2 two/,$d'
+	check "a console cut short is incomplete" boots 2 "incomplete: first has 1 of 3 results"
+	check "and its last lines are shown" grep -q "two: BUG: says the test" "$work/out"
+	console '/^    ok 3 three/d'
+	check "so is one with a case missing" boots 2 "first has 2 results, and says 3"
+	console '/^    ok 3 three/d; s/total:3/total:2/'
+	check "even if the totals agree" boots 2 "first has 2 of 3 results"
+	console '/^    ok 2 two/d'
+	check "in the middle, too" boots 2 "first has no result 2"
+	console '/^ok 2 second/d'
+	check "so is one with a suite missing" boots 2 "the whole has 1 of 2 results"
+	console '/^# first:/d'
+	check "or the totals" boots 2 "first has no totals"
+	console 's/total:3/total:4/'
+	check "or totals that are not true" boots 2 "first has 3 results, and says 4"
+	console '/^1\.\.2/d'
+	check "or the plan" boots 2 "the whole has no plan"
+	console '/KTAP/,$d'
+	check "or everything" boots 2 "it has not begun"
+	console '/reboot/d'
+	check "a reset is none of the kernel's doing" boots 2 "the machine was reset"
+
+	console '$i Kernel panic - not syncing: stub'
+	check "a panic after the last test is seen" boots 2 "the kernel says 'Kernel panic - not syncing: stub'"
+	console '5i WARNING: CPU: 1 PID: 2 at mm/stub.c:3 stub+0x1/0x2'
+	check "a warning is a failure" boots 2 "WARNING: CPU: 1"
+	console '5i BUG: Bad page state in process stub'
+	check "so is a bad page" boots 2 "BUG: Bad page state"
+	console '5i WARNING: possible circular locking dependency detected'
+	check "and what lockdep says" boots 2 "circular locking"
+	console '/ok 2 two/,$d; s/input:.*/general protection fault, stub: 0000/'
+	check "an oops is named rather than what it left out" boots 2 "the kernel says 'general protection fault"
+
+	console '/ok 2 two/,$d' "exec sleep $doze"
+	check "a hang ends, and is called so" gives 2 "no end after 1 s" boot -t 1
+	check "and leaves no QEMU" no_sleep
+	PATH=$stubs:$PATH "$top/scripts/boot.sh" -k "$work/kernel" -o "$work/boot.log" >/dev/null 2>&1 &
+	end $!
+	check "nor does a boot that is killed" no_sleep
+	console '1,$d' 'echo "qemu: no such machine" >&2; exit 1'
+	check "a QEMU that fails is quoted" boots 2 "QEMU failed with status 1: qemu: no such machine"
+	check "and no console of an earlier boot is left" [ ! -s "$work/boot.log" ]
+
+	check "a kernel that is not there" gives 2 "there is no kernel" "$top/scripts/boot.sh" -k "$work/none" -o "$work/boot.log"
+	check "a time that is none" gives 2 "-t soon is no number" boot -t soon
+	check "CPUs that are none" gives 2 "-s 0 is no number" boot -s 0
+	check "too many CPUs" gives 2 "more than the 8" boot -s 9
+	check "an unknown option" gives 2 "what is -z" boot -z
+	check "no log" gives 2 "-o is missing" "$top/scripts/boot.sh" -k "$work/kernel"
+	rm -r "$stubs"
+}
+
+# --- mutate.sh ------------------------------------------------------------
+
+# Exits with the number of times that it came to the function.
+make_program() {
+	cat >"$work/program.S" <<-'EOF'
+	.globl _start, __mmu_notifier_invalidate_range
+	.type _start, @function
+	.type called, @function
+	.type tail, @function
+	.type tail_near, @function
+	.type conditional, @function
+	.type __mmu_notifier_invalidate_range, @function
+	.type other, @function
+	_start:
+		call called
+		call tail
+		call tail_near
+		call conditional
+		call other
+		mov %ebx, %edi
+		mov $60, %eax
+		syscall
+	.fill 300, 1, 0x90
+	called:
+		call __mmu_notifier_invalidate_range
+		ret
+	tail:
+		.byte 0xe9
+		.long __mmu_notifier_invalidate_range - . - 4
+	conditional:
+		cmp %eax, %eax
+		.byte 0x0f, 0x84
+		.long __mmu_notifier_invalidate_range - . - 4
+		ret
+	tail_near:
+		jmp __mmu_notifier_invalidate_range
+	__mmu_notifier_invalidate_range:
+		endbr64
+		inc %ebx
+		ret
+	other:
+		ret
+	EOF
+	gcc -nostdlib -static -o "$work/program" "$work/program.S"
+}
+
+mutate() {
+	"$top/scripts/mutate.sh" "$@"
+}
+
+runs() {
+	local got=0
+
+	chmod +x "$work/mutant"
+	"$work/mutant" || got=$?
+	[ "$got" = "$1" ]
+}
+
+address() {
+	mutate list "$work/program" | awk -v name="$1" 'index($3, name "+") == 1 { print $1 }'
+}
+
+test_mutate() {
+	local name
+
+	fresh
+	run make_program
+	check "list has each place, its kind and function" [ "$(mutate list "$work/program" | cut -d ' ' -f 2,3 | paste -s -d ,)" = "call called+0x0,jmp tail+0x0,jcc conditional+0x2,jmp tail_near+0x0" ]
+	cp "$work/program" "$work/mutant"
+	check "the program comes there four times" runs 4
+	for name in called tail conditional tail_near; do
+		check "knock of one in $name" run mutate knock "$work/program" "$work/mutant" "$(address $name)"
+		check "leaves three" runs 3
+	done
+	check "knock of two" run mutate knock "$work/program" "$work/mutant" "$(address tail)" "0x$(address called)"
+	check "leaves two" runs 2
+	check "knock of all" run mutate knock "$work/program" "$work/mutant" all
+	check "leaves none" runs 0
+	check "and no file but the copy" eval '[ -z "$(find "$work" -maxdepth 1 -name "*.tmp.*")" ]'
+	check "list of that is empty" eval '[ -z "$(mutate list "$work/mutant")" ]'
+	check "knock of all in that is refused" fails_saying "nothing in" mutate knock "$work/mutant" "$work/none" all
+	check "ret of the function" run mutate ret "$work/program" "$work/mutant" __mmu_notifier_invalidate_range
+	check "leaves none" runs 0
+
+	rm -f "$work/mutant"
+	name=$(nm "$work/program" | awk '$3 == "other" { print $1 }')
+	check "an address without call is refused" fails_saying "is no call or jump, but c3" mutate knock "$work/program" "$work/mutant" "$name"
+	name=$(nm "$work/program" | awk '$3 == "_start" { print $1 }')
+	check "a call of another function is refused" fails_saying "does not go to" mutate knock "$work/program" "$work/mutant" "$name"
+	check "even after a good one" fails_saying "does not go to" mutate knock "$work/program" "$work/mutant" "$(address tail)" "$name"
+	check "an address outside is refused" fails_saying "is not in" mutate knock "$work/program" "$work/mutant" ffffffffffff0000
+	check "what is no address is refused" fails_saying "is no address" mutate knock "$work/program" "$work/mutant" '$(reboot)'
+	check "a function that is not there is refused" fails_saying "has no function" mutate ret "$work/program" "$work/mutant" nosuch
+	check "none of them leaves a file" eval '[ ! -e "$work/mutant" ] && [ -z "$(find "$work" -maxdepth 1 -name "*.tmp.*")" ]'
+	check "the kernel itself is not written to" fails_saying "is the kernel itself" mutate knock "$work/program" "$work/program" all
+	check "what is no ELF file is refused" fails_saying "is no x86-64 ELF file" mutate list "$work/program.S"
+	: >"$work/empty"
+	check "so is an empty one" fails_saying "there is no kernel" mutate list "$work/empty"
+	head -c 3000 "$work/program" >"$work/cut"
+	check "so is one that is cut short" fails_saying "has no function" mutate list "$work/cut"
+	check "and a call without its arguments" fails_saying "usage" mutate knock "$work/program" "$work/mutant"
+}
+
+# --- run.sh ---------------------------------------------------------------
+
+demo_console() {
+	printf '    # mn_four_policies: row\tstart\t7792\t256\t3\t0\t16000\r\n'
+	printf '    # mn_four_policies: row\tend\t256\t0\t3\t0\t15744\r\n'
+	printf '# mn_four_policies: row\tblock\t0\t0\t3\t9216\t15744\r\n'
+	printf '[    1.234567]     # mn_four_policies: row\tat the flush\t0\t0\t0\t0\t20608\r\n'
+}
+
+# demo SED-SCRIPT: run.sh of what is left
+demo() {
+	demo_console | sed "$1" >"$work/demo.log"
+	"$top/scripts/run.sh" "$work/demo.log"
+}
+
+test_run() {
+	fresh
+	check "four rows become a table" gives 0 "at the flush" demo ''
+	check "and a report of five lines" [ "$(wc -l <"$top/build/report/demo.tsv")" = 5 ]
+	check "with six columns" [ "$(awk -F '\t' '{ print NF }' "$top/build/report/demo.tsv" | uniq)" = 6 ]
+	check "of what was measured" grep -qx "block	0	0	3	9216	15744" "$top/build/report/demo.tsv"
+	check "no rows" fails_saying "has no rows" demo s,row,line,
+	check "a row missing" fails_saying "has 3 rows of 4" demo 2d
+	check "a row that is cut off" fails_saying "has 3 rows of 4" demo '3s/\t3\t.*//'
+	check "a row with something else than numbers" fails_saying "has 3 rows of 4" demo '3s/9216/-1/'
+	check "the last row not all zero" fails_saying "the last row, \"at the flush\", is not all zero" demo '4s/\t0\t20608/\t1\t20608/'
+	check "another row all zero" fails_saying "only the last row may be all zero, not \"block\"" demo '3s/3\t9216/0\t0/'
+	check "a row without accesses" fails_saying "has no accesses" demo '4s/20608/0/'
+	check "a log that is not there" fails_saying "there is no console log" "$top/scripts/run.sh" "$work/none.log"
+}
+
+# --- build.sh -------------------------------------------------------------
+
+# A kernel of two objects. It builds like one: tinyconfig, merge, olddefconfig, vmlinux.
+make_kernel() {
+	local lin=$top/build/linux
+
+	mkdir -p "$lin/scripts/kconfig" "$top/base/configs"
+	printf 'config GOOD\n\tbool\nconfig PICKY\n\tbool\n' >"$lin/Kconfig"
+	cat >"$lin/scripts/kconfig/merge_config.sh" <<-'EOF'
+	#!/bin/sh
+	cat "$5" >>"$3/.config"
+	EOF
+	chmod +x "$lin/scripts/kconfig/merge_config.sh"
+	cat >"$lin/Makefile" <<-'EOF'
+	.RECIPEPREFIX = >
+	.PHONY: tinyconfig olddefconfig
+	tinyconfig:
+	>@: >"$(O)/.config"
+	olddefconfig:
+	>@sed -i -e /PICKY/d -e /UNKNOWN/d "$(O)/.config"
+	vmlinux: $(O)/a.o $(O)/b.o
+	>@echo "  LD      vmlinux"
+	>@cat $^ >"$(O)/vmlinux"
+	%.o:
+	>@echo "  CC      $(@F)"
+	>@if grep error "$<"; then false; fi
+	>@grep warning "$<" >&2 || :
+	>@if grep -q slow "$<"; then echo half >"$@"; exec sleep $(DOZE); fi
+	>@cp "$<" "$@"
+	$(O)/a.o: a.c
+	$(O)/b.o: b.c
+	EOF
+	# The paths that make sees have no blanks.
+	echo 'a.c:1: warning: of a' >"$lin/a.c"
+	echo 'b' >"$lin/b.c"
+	git init -q -b series "$lin"
+	git -C "$lin" add -A
+	git -C "$lin" commit -q -m "Linux 6.1.0"
+	git -C "$lin" tag stock
+	git -C "$lin" tag base
+	git -C "$lin" tag series
+	echo CONFIG_GOOD=y >"$top/base/configs/x86_64.config"
+}
+
+build() {
+	"$top/scripts/build.sh"
+}
+
+kernel_is() {
+	[ "$(cat "$top/build/kernels/series/vmlinux")" = "$(cat "$top/build/linux/a.c" "$top/build/linux/b.c")" ]
+}
+
+warnings_are() {
+	[ "$(paste -s -d ',' "$top/build/kernels/series/warnings")" = "$1" ]
+}
+
+test_build() {
+	local top lin
+
+	check "a directory with a blank in its name is refused" fails_saying "has a blank" "$here/build.sh"
+	top=$(mktemp -d)
+	lin=$top/build/linux
+	export BUILD=$top/build
+	fresh
+	check "no tree yet" fails_saying "run 'make tree'" build
+	make_kernel
+	check "an unknown state is refused" fails_saying "there is no state 'nonsense'" "$top/scripts/build.sh" nonsense
+	check "another architecture is refused" fails_saying "ARCH=arm64 is not supported" env ARCH=arm64 "$top/scripts/build.sh"
+	check "too little disk is said before building" fails_saying "are needed" env NEED_MB=99999999 "$top/scripts/build.sh"
+	check "and nothing is built" [ ! -e "$top/build/x86_64" ]
+
+	printf 'CONFIG_GOOD=y\nCONFIG_PICKY=y\nCONFIG_UNKNOWN=y\n' >"$top/base/configs/x86_64.config"
+	check "an option without effect is named" fails_saying "have no effect: 'CONFIG_PICKY=y';" build
+	printf 'CONFIG_GOOD=y\nCONFIG_UNKNOWN=y\n# CONFIG_PICKY is not set\n' >"$top/base/configs/x86_64.config"
+	check "one that this kernel does not have is not" gives 0 "is ready: 2 objects, 1 warnings" build
+	check "the kernel is there" kernel_is
+	check "a second build does nothing" gives 0 "up to date" build
+
+	echo "b is new" >"$lin/b.c"
+	check "a change that is not committed is built" gives 0 "is ready: 1 objects, 1 warnings" build
+	check "into the kernel" kernel_is
+	check "the warning of what was not compiled again is kept" warnings_are "a.c:1: warning: of a"
+	echo "a is good" >"$lin/a.c"
+	check "and goes when that is compiled without" gives 0 "is ready: 1 objects, 0 warnings" build
+
+	echo "b.c:1: error: of b" >"$lin/b.c"
+	check "an error of the compiler is shown" gives 1 "b.c:1: error: of b" build
+	check "with one line at the end" fails_saying "series does not build" build
+	echo "b is better" >"$lin/b.c"
+	check "and the next build is good" gives 0 "is ready" build
+
+	echo slow >"$lin/b.c"
+	setsid "$top/scripts/build.sh" >/dev/null 2>&1 &
+	end -$!
+	check "after kill -9 in the middle of an object" [ -e "$top/build/x86_64/.running" ]
+	touch "$top/build/x86_64/b.o"
+	git -C "$lin" checkout -q b.c a.c
+	check "the next call builds all again" gives 0 "is ready: 2 objects" build
+	check "and the kernel is right" kernel_is
+	echo slow >"$lin/b.c"
+	"$top/scripts/build.sh" >/dev/null 2>&1 &
+	end $!
+	check "a build that is terminated ends its make" no_sleep
+	check "and leaves no half object" [ ! -e "$top/build/x86_64/b.o" ]
+	rm -rf "$top"
+	export BUILD=$work/top/build
+}
+
+# --- test.sh --------------------------------------------------------------
+
+# suite TEXT: test.sh, of which test-scripts.sh prints this
+suite() {
+	printf '#!/bin/bash\nprintf "%s"\n' "$1" >"$top/scripts/test-scripts.sh"
+	printf '#!/bin/bash\nprintf "0 passed, 0 failed\\n"\n' >"$top/scripts/test-boot.sh"
+	printf '#!/bin/bash\n%s\n' "${2:-}" >"$top/scripts/tree.sh"
+	TEST_ONLY=scripts "$top/scripts/test.sh"
+}
+
+# closes STATUS LINE TEXT...: suite's status and last line
+closes() {
+	local want=$1 line=$2 got=0
+
+	shift 2
+	run suite "$@" || got=$?
+	[ "$got" = "$want" ] && [ "$(tail -n 1 "$work/out")" = "$line" ]
+}
+
+test_test() {
+	fresh
+	check "all good: the closing line, and status 0" closes 0 "5 passed, 0 failed" 'ok - a\n1 passed, 0 failed\n'
+	check "a test that fails: the same, and status 1" closes 1 "5 passed, 1 failed" 'ok - a\nnot ok - b\n# why\n1 passed, 1 failed\n'
+	check "what it said is shown" grep -q '^# why' "$work/out"
+	check "tests that break off are a failure" closes 1 "4 passed, 1 failed" 'ok - a\n'
+	check "so are numbers that are not true" closes 1 "4 passed, 1 failed" 'ok - a\n2 passed, 0 failed\n'
+	check "so is a tree that cannot be made" closes 1 "4 passed, 1 failed" 'ok - a\n1 passed, 0 failed\n' 'echo "error: stub" >&2; exit 1'
+	check "and it is among the failures at the end" eval 'grep "^not ok" "$work/out" | grep -q "the tree has"'
+	check "a step that does not exist is refused" fails_saying "there is no step 'nonsense'" env TEST_ONLY=nonsense "$top/scripts/test.sh"
+}
+
+test_boot
+test_mutate
+test_run
+test_build
+test_test
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

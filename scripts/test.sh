@@ -1,0 +1,392 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# test.sh: all tests, from an empty machine. A step that fails does not stop the
+# others. The last line is "N passed, N failed", or "N passed, N failed, N skipped".
+#
+# scripts  the scripts on hostile input
+# base     stock without the callback: nothing is left of it, builds, boots
+# kunit    the series builds without warnings; its suites in QEMU
+# control  the same kernel without its calls: each case of mmu_notifier_sites fails
+# mutants  without one call at a time: a case of mmu_notifier_sites fails
+# exports  series and upgrade apply, checkpatch is content
+#
+# TEST_ONLY="STEP..." runs only these.
+set -eu
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "$(dirname "$0")/kernel.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+work=$BUILD/test
+kernel=$BUILD/kernels/series/vmlinux
+sites=mmu_notifier_sites
+unreached=${UNREACHED_SITES:-$here/unreached-sites}
+
+# --- results --------------------------------------------------------------
+
+# result ok|"not ok"|skip TEXT
+result() {
+	echo "$1 - $2" | tee -a "$results"
+}
+
+# attempt TEXT COMMAND...
+attempt() {
+	local text=$1
+
+	shift
+	if "$@"; then
+		result ok "$text"
+	else
+		result "not ok" "$text"
+	fi
+}
+
+# first_error FILE
+first_error() {
+	sed -n 's/^error: //p' "$1" | head -n 1
+}
+
+# Without the kernel there is nothing to judge.
+built() {
+	"$here/build.sh" "$1" && return
+	result "not ok" "$1 builds"
+	return 1
+}
+
+no_warnings() {
+	local file=$BUILD/kernels/$1/warnings
+
+	[ ! -s "$file" ] || { head -n 5 "$file" >&2; return 1; }
+}
+
+# --- prepare --------------------------------------------------------------
+
+step_prepare() {
+	need_packages "${kernel_packages[@]}"
+	result ok "packages are there"
+	attempt "the tree has stock, base and series" "$here/tree.sh"
+}
+
+# --- scripts --------------------------------------------------------------
+
+# Scripts that print "ok - ..." and "not ok - ..." lines, and at the end their numbers.
+script_tests="test-scripts.sh test-boot.sh"
+
+# In a process of its own: they run at the same time.
+script_test() {
+	"$here/$1" >"$work/$1.log" 2>&1 || :
+}
+
+# Failures are shown with what follows them.
+count_script() {
+	local name=$1 log=$work/$1.log passed failed
+
+	grep -aE '^(not )?ok - ' "$log" >>"$results" || :
+	awk '/^(not )?ok - / { shown = /^not/ } shown' "$log"
+	passed=$(grep -ac '^ok - ' "$log" || :)
+	failed=$(grep -ac '^not ok - ' "$log" || :)
+	attempt "$name came to its end: $passed passed, $failed failed" \
+		[ "$(tail -n 1 "$log")" = "$passed passed, $failed failed" ]
+}
+
+step_scripts() {
+	local name
+
+	# shellcheck disable=SC2086 # one word per script
+	printf '%s\n' $script_tests | xargs -L 1 -P 2 "$here/test.sh" script_test
+	for name in $script_tests; do
+		count_script "$name"
+	done
+}
+
+# --- base -----------------------------------------------------------------
+
+# check.sh reads all of the tree, which has to be at base: once per base.
+base_is_clean() {
+	local stamp=$work/base.clean id
+
+	id=$({
+		tgit rev-parse 'base^{tree}'
+		sha256sum <"$BASE_DIR/check.sh"
+	})
+	[ "$(cat "$stamp" 2>/dev/null)" != "$id" ] || return 0
+	"$here/tree.sh" checkout base && "$BASE_DIR/check.sh" "$tree" >&2 && atomic "$stamp" <<<"$id"
+}
+
+# Without the test's own option, KUnit has nothing to run.
+base_boots() {
+	"$here/boot.sh" -k "$BUILD/kernels/base/vmlinux" -o "$work/base.log" &&
+		grep -qx '1\.\.0' "$work/base.log"
+}
+
+step_base() {
+	attempt "base has no trace of the callback" base_is_clean
+	built base || return 0
+	attempt "base builds without warnings" no_warnings base
+	attempt "base boots, runs no test, powers off" base_boots
+}
+
+# --- kunit ----------------------------------------------------------------
+
+# boot KERNEL LOG FILTER: its status, with the messages in LOG.says
+boot() {
+	"$here/boot.sh" -k "$1" -o "$2" "kunit.filter_glob=$3" 2>"$2.says"
+}
+
+# The kernel's own parser, for people to read.
+summary() {
+	PYTHONDONTWRITEBYTECODE=1 python3 "$tree/tools/testing/kunit/kunit.py" parse "$1"
+}
+
+report_cases() {
+	local suite verdict name reason
+
+	while IFS=$'\t' read -r suite verdict name reason; do
+		case $verdict in
+		pass) echo "ok - $suite: $name" >>"$results" ;;
+		skip) result skip "$suite: $name: ${reason:-no reason given}" ;;
+		*) result "not ok" "$suite: $name" ;;
+		esac
+	done <"$1.cases"
+}
+
+step_kunit() {
+	local log=$work/kunit.log status=0
+
+	built series || return 0
+	attempt "the series builds without warnings" no_warnings series
+	boot "$kernel" "$log" 'mmu_notifier*' || status=$?
+	attempt "kunit.py finds no failure" summary "$log"
+	if [ "$status" = 2 ]; then
+		cat "$log.says" >&2
+		result "not ok" "the kernel runs the suites: $(first_error "$log.says")"
+	fi
+	if [ -f "$log.cases" ]; then
+		report_cases "$log"
+		attempt "there are cases of $sites" grep -q "^$sites	" "$log.cases"
+	fi
+}
+
+# --- control --------------------------------------------------------------
+
+report_control() {
+	local verdict name reason
+
+	while IFS=$'\t' read -r _ verdict name reason; do
+		case $verdict in
+		fail) result ok "negative control: $name fails without its call" ;;
+		skip) result skip "negative control: $name: ${reason:-no reason given}" ;;
+		*) result "not ok" "negative control: $name passes, and nothing was called" ;;
+		esac
+	done <"$1.cases"
+}
+
+step_control() {
+	local mutant=$work/control.vmlinux log=$work/control.log status=0
+
+	built series || return 0
+	"$here/mutate.sh" knock "$kernel" "$mutant" all
+	boot "$mutant" "$log" "$sites" || status=$?
+	rm -f "$mutant"
+	case $status in
+	0) result "not ok" "negative control: no case fails" ;;
+	1) report_control "$log" ;;
+	*)
+		cat "$log.says" >&2
+		result "not ok" "negative control: $(first_error "$log.says")"
+		;;
+	esac
+}
+
+# --- mutants --------------------------------------------------------------
+
+# address, name, kind, place of every site. The name is that of the function, with #1,
+# #2, ... if it has several.
+name_sites() {
+	"$here/mutate.sh" list "$kernel" | awk '
+	{
+		address[NR] = $1
+		kind[NR] = $2
+		place[NR] = name = $3
+		sub(/\+0x[0-9a-f]+$/, "", name)
+		name_of[NR] = name
+		number[NR] = ++count[name]
+	}
+	END {
+		for (i = 1; i <= NR; i++) {
+			name = name_of[i]
+			print address[i], name (count[name] > 1 ? "#" number[i] : ""), kind[i], place[i]
+		}
+	}' | atomic "$work/sites"
+}
+
+# Why no case can notice that this call is missing, if so.
+why_unreached() {
+	awk -F '\t' -v name="$1" '$1 == name { print $2; exit }' "$unreached"
+}
+
+# One mutant, in a process of its own: two run at the same time.
+mutant() {
+	local address=$1 name=$2 what="mutant $2 ($3 at $4)" reason status=0
+	local copy=$work/mutants/$address.vmlinux log=$work/mutants/$address.log killers
+
+	reason=$(why_unreached "$name")
+	"$here/mutate.sh" knock "$kernel" "$copy" "$address"
+	boot "$copy" "$log" "$sites" || status=$?
+	rm -f "$copy"
+	killers=$(awk -F '\t' '$2 == "fail" { printf "%s%s", n++ ? ", " : "", $3 }' "$log.cases" 2>/dev/null || :)
+	case $status:${reason:+known} in
+	0:) result "not ok" "$what: no case fails without it" ;;
+	0:known) result skip "$what: $reason" ;;
+	1:) result ok "$what: killed by $killers" ;;
+	1:known) result "not ok" "$what: killed by $killers; take it off $(short "$unreached")" ;;
+	*) result "not ok" "$what: $(first_error "$log.says")" ;;
+	esac
+}
+
+# Names that are no sites any more.
+check_unreached() {
+	local name names
+
+	names=$(awk -F '\t' '!/^(#|$)/ { print $1 }' "$unreached")
+	for name in $names; do
+		cut -d ' ' -f 2 "$work/sites" | grep -qxF "$name" ||
+			result "not ok" "$(short "$unreached"): $name is no site; take it off, or correct its name"
+	done
+}
+
+step_mutants() {
+	local jobs
+
+	built series || return 0
+	name_sites
+	check_unreached
+	rm -rf "$work/mutants"
+	mkdir -p "$work/mutants"
+	jobs=$(nproc)
+	xargs -L 1 -P "$((jobs < 4 ? jobs : 4))" "$here/test.sh" mutant <"$work/sites"
+	attempt "every site has had its mutant" [ "$(grep -c ' - mutant ' "$results")" = "$(wc -l <"$work/sites")" ]
+}
+
+# --- exports --------------------------------------------------------------
+
+# It has to say nothing at all. Left out is what only a missing sign-off, a missing git
+# identity, or MAINTAINERS would be about. On stderr, its check of license names asks for
+# Python modules.
+checkpatch() {
+	local says=$work/checkpatch status=0
+
+	(cd "$tree" && perl scripts/checkpatch.pl --strict --terse --no-summary --no-signoff \
+		--ignore FILE_PATH_CHANGES,FROM_SIGN_OFF_MISMATCH "$1") >"$says" 2>"$says.err" || status=$?
+	[ "$status" != 0 ] || [ -s "$says" ] || return 0
+	cat "$says" >&2
+	[ -s "$says" ] || tail -n 1 "$says.err" >&2
+	return 1
+}
+
+step_exports() {
+	local patch
+
+	attempt "git am of the exported series gives the series" "$here/export.sh" series
+	attempt "patch of the exported upgrade gives the series" "$here/export.sh" upgrade
+	for patch in "$BUILD"/series/[0-9]*.patch; do
+		case ${patch##*/} in
+		0000-*) ;;
+		*) attempt "checkpatch --strict: ${patch##*/}" checkpatch "$patch" ;;
+		esac
+	done
+}
+
+# --- all ------------------------------------------------------------------
+
+wanted() {
+	[ -z "${TEST_ONLY:-}" ] && return
+	case " ${TEST_ONLY//,/ } " in
+	*" $1 "*) ;;
+	*) return 1 ;;
+	esac
+}
+
+# Each in a subshell: what fails in one ends that one.
+run_step() {
+	local name=$1 start=$SECONDS status
+
+	say "$name"
+	results=$work/$name.results
+	: >"$results"
+	set +e
+	(
+		set -e
+		"step_$name"
+	)
+	status=$?
+	set -e
+	[ "$status" = 0 ] || result "not ok" "$name: the step has broken off, its message is above"
+	echo "$name $((SECONDS - start))" >>"$work/times"
+}
+
+# count ok|"not ok"|skip FILE...
+count() {
+	local what=$1
+
+	shift
+	cat "$@" | grep -ac "^$what - " || :
+}
+
+show_summary() {
+	local name seconds results
+
+	echo
+	printf '%-10s %7s %7s %7s   %s\n' step passed failed skipped time
+	while read -r name seconds; do
+		results=$work/$name.results
+		printf '%-10s %7s %7s %7s   %s\n' "$name" "$(count ok "$results")" \
+			"$(count "not ok" "$results")" "$(count skip "$results")" "$(minutes "$seconds")"
+	done <"$work/times"
+	echo
+	grep -ah '^not ok - ' "$work"/*.results || :
+	echo "This took $(minutes "$SECONDS"). Logs are in $(short "$work")."
+}
+
+finish() {
+	local passed failed skipped
+
+	show_summary
+	passed=$(count ok "$work"/*.results)
+	failed=$(count "not ok" "$work"/*.results)
+	skipped=$(count skip "$work"/*.results)
+	echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
+	[ "$failed" = 0 ]
+}
+
+main() {
+	local name names=prepare
+
+	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
+		declare -F "step_$name" >/dev/null || die "there is no step '$name'; TEST_ONLY= takes scripts base kunit control mutants exports"
+	done
+	for name in scripts base kunit control mutants exports; do
+		! wanted "$name" || names="$names $name"
+	done
+	make_build_dir
+	mkdir -p "$work"
+	rm -f "$work"/*.results "$work/times"
+	# shellcheck disable=SC2086 # one word per step
+	set -- $names
+	steps $#
+	for name; do
+		run_step "$name"
+	done
+	finish
+}
+
+case ${1:-} in
+"") main ;;
+script_test | mutant)
+	results=$work/mutants.results
+	"$@"
+	;;
+*) die "usage: test.sh; TEST_ONLY= takes names of steps" ;;
+esac
