@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. LOG.cases gets a line per
@@ -21,11 +21,12 @@ die() {
 
 seconds=120
 ncpus=2
+functions=0
 kernel=
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -50,6 +51,16 @@ machine() {
 	)
 	for ((cpu = 0; cpu < ncpus; cpu++)); do
 		args+=(-numa "cpu,node-id=$((cpu >= node1)),socket-id=$cpu")
+	done
+}
+
+# An AMD IOMMU, and behind it a device with ATS and some functions.
+amd_iommu() {
+	local i device=virtio-rng-pci,disable-legacy=on,ats=on,iommu_platform=on,bus=rp0
+
+	args+=(-device "amd-iommu,device-iotlb=on" -device "pcie-root-port,id=rp0,slot=1")
+	for ((i = 0; i < functions; i++)); do
+		args+=(-device "$device,addr=0.$i,multifunction=on")
 	done
 }
 
@@ -191,12 +202,13 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:t:s: option; do
+while getopts :k:o:t:s:a: option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
 	t) seconds=$OPTARG ;;
 	s) ncpus=$OPTARG ;;
+	a) functions=$OPTARG ;;
 	*) usage "what is -$OPTARG?" ;;
 	esac
 done
@@ -207,11 +219,13 @@ shift $((OPTIND - 1))
 is_number "$seconds" || usage "-t $seconds is no number of seconds"
 is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ "$ncpus" -le 8 ] || usage "-s $ncpus is more than the 8 CPUs of the kernel"
+[[ $functions =~ ^[0-8]$ ]] || usage "-a $functions is no number of functions, which is 8 at most"
 [ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
 need_packages qemu-system-x86
 need_commands qemu-system-x86_64 awk timeout
 mkdir -p "$(dirname "$log")"
 rm -f "$log" "$log.cases"
 machine
+[ "$functions" = 0 ] || amd_iommu
 run_qemu "$@"
 judge

@@ -7,6 +7,7 @@
 # scripts  the scripts on hostile input
 # base     stock without the callback: nothing is left of it, builds, boots
 # kunit    the series builds without warnings; its suites in QEMU
+# amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
 # mutants  without one call at a time: a case of mmu_notifier_sites fails
 # exports  series and upgrade apply, checkpatch is content
@@ -130,9 +131,13 @@ step_base() {
 
 # --- kunit ----------------------------------------------------------------
 
-# boot KERNEL LOG FILTER: its status, with the messages in LOG.says
+# boot KERNEL LOG FILTER [ARGUMENT OF boot.sh...]: its status, with the messages in
+# LOG.says
 boot() {
-	"$here/boot.sh" -k "$1" -o "$2" "kunit.filter_glob=$3" 2>"$2.says"
+	local kernel=$1 log=$2 filter=$3
+
+	shift 3
+	"$here/boot.sh" -k "$kernel" -o "$log" "$@" "kunit.filter_glob=$filter" 2>"$log.says"
 }
 
 # The kernel's own parser, for people to read.
@@ -152,12 +157,12 @@ report_cases() {
 	done <"$1.cases"
 }
 
-step_kunit() {
-	local log=$work/kunit.log status=0
+# run_suites LOG SUITE FILTER [ARGUMENT OF boot.sh...]: SUITE has to be among them
+run_suites() {
+	local log=$1 suite=$2 status=0
 
-	built series || return 0
-	attempt "the series builds without warnings" no_warnings series
-	boot "$kernel" "$log" 'mmu_notifier*' || status=$?
+	shift 2
+	boot "$kernel" "$log" "$@" || status=$?
 	attempt "kunit.py finds no failure" summary "$log"
 	if [ "$status" = 2 ]; then
 		cat "$log.says" >&2
@@ -165,8 +170,21 @@ step_kunit() {
 	fi
 	if [ -f "$log.cases" ]; then
 		report_cases "$log"
-		attempt "there are cases of $sites" grep -q "^$sites	" "$log.cases"
+		attempt "there are cases of $suite" grep -q "^$suite	" "$log.cases"
 	fi
+}
+
+step_kunit() {
+	built series || return 0
+	attempt "the series builds without warnings" no_warnings series
+	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*'
+}
+
+# --- amd ------------------------------------------------------------------
+
+step_amd() {
+	built series || return 0
+	run_suites "$work/amd.log" amd_iommu_v2 'amd_iommu_v2*' -a 2 -t 240 iommu=pt
 }
 
 # --- control --------------------------------------------------------------
@@ -365,9 +383,9 @@ main() {
 	local name names=prepare
 
 	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
-		declare -F "step_$name" >/dev/null || die "there is no step '$name'; TEST_ONLY= takes scripts base kunit control mutants exports"
+		declare -F "step_$name" >/dev/null || die "there is no step '$name'; TEST_ONLY= takes scripts base kunit amd control mutants exports"
 	done
-	for name in scripts base kunit control mutants exports; do
+	for name in scripts base kunit amd control mutants exports; do
 		! wanted "$name" || names="$names $name"
 	done
 	make_build_dir

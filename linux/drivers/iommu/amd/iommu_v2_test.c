@@ -1,0 +1,1811 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KUnit tests of the AMD IOMMUv2 driver; part of iommu_v2.c.
+ *
+ * Each case binds a process to a PASID of a real PCI device, changes the memory
+ * of that process with the functions of the VMM, and reads from the command
+ * buffer of the IOMMU what the driver made of it.  The commands are decoded
+ * here as the AMD I/O Virtualization Technology (IOMMU) Specification, 48882,
+ * section 2.4 defines them, and not with the macros of the driver.
+ *
+ * No emulated device has ATS, PRI and PASID.  QEMU's virtio devices have ATS;
+ * for these tests, their configuration space is made to show the other two.
+ */
+
+#include <kunit/test.h>
+#include <linux/completion.h>
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/mempolicy.h>
+#include <linux/mman.h>
+#include <linux/pci-ats.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/sizes.h>
+#include <linux/uaccess.h>
+#include <asm/tlb.h>
+#include <trace/events/printk.h>
+
+/* Far from anything else, with page tables of its own. */
+#define V2_BASE		ALIGN(TASK_SIZE / 4, P4D_SIZE)
+
+/* Bits in both bytes of the PASID that the command has apart. */
+#define V2_PASID	0x123
+#define V2_PASIDS	0x200
+
+/* The test device. */
+
+#define V2_PRI_CAP	0xf00
+#define V2_PASID_CAP	0xf10
+#define V2_CAPS_END	0xf18
+#define V2_CAPS		((V2_CAPS_END - V2_PRI_CAP) / 4)
+#define V2_PASID_WIDTH	16
+
+struct v2_function {
+	bool present;
+	int devcap2;		/* where to find the registers to change */
+	int last_cap;
+	u32 caps[V2_CAPS];	/* the PRI and the PASID capability */
+};
+
+static struct {
+	const char *missing;	/* why there are no tests */
+	struct pci_bus *bus;
+	struct pci_ops *ops;	/* those of the hardware */
+	struct v2_function fn[8];
+} v2;
+
+static u32 *v2_cap_reg(int devfn, int where)
+{
+	if (!v2.fn[PCI_FUNC(devfn)].present ||
+	    where < V2_PRI_CAP || where >= V2_CAPS_END)
+		return NULL;
+	return &v2.fn[PCI_FUNC(devfn)].caps[(where - V2_PRI_CAP) / 4];
+}
+
+static int v2_config_read(struct pci_bus *bus, unsigned int devfn, int where,
+			  int size, u32 *val)
+{
+	struct v2_function *fn = &v2.fn[PCI_FUNC(devfn)];
+	u32 *reg = v2_cap_reg(devfn, where), dword;
+	int pos = where & ~3, ret;
+
+	if (PCI_SLOT(devfn) || !fn->present ||
+	    (!reg && pos != fn->last_cap && pos != fn->devcap2))
+		return v2.ops->read(bus, devfn, where, size, val);
+	if (reg) {
+		dword = *reg;
+	} else {
+		ret = v2.ops->read(bus, devfn, pos, 4, &dword);
+		if (ret)
+			return ret;
+		if (pos == fn->last_cap)
+			dword |= V2_PRI_CAP << 20;
+		else
+			dword |= PCI_EXP_DEVCAP2_EE_PREFIX;
+	}
+	*val = dword >> (8 * (where & 3)) & GENMASK(8 * size - 1, 0);
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static int v2_config_write(struct pci_bus *bus, unsigned int devfn, int where,
+			   int size, u32 val)
+{
+	u32 *reg = v2_cap_reg(devfn, where);
+	int shift = 8 * (where & 3);
+
+	if (PCI_SLOT(devfn) || !reg)
+		return v2.ops->write(bus, devfn, where, size, val);
+	if (where == V2_PRI_CAP + PCI_PRI_CTRL ||
+	    where == V2_PRI_CAP + PCI_PRI_ALLOC_REQ ||
+	    where == V2_PASID_CAP + PCI_PASID_CTRL) {
+		*reg &= ~(GENMASK(8 * size - 1, 0) << shift);
+		*reg |= val << shift;
+	}
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static struct pci_ops v2_ops = {
+	.read = v2_config_read,
+	.write = v2_config_write,
+};
+
+static void v2_add_function(struct pci_dev *pdev)
+{
+	struct v2_function *fn = &v2.fn[PCI_FUNC(pdev->devfn)];
+	int pos = PCI_CFG_SPACE_SIZE;
+	u32 header;
+
+	while (pos) {
+		fn->last_cap = pos;
+		pci_read_config_dword(pdev, pos, &header);
+		pos = PCI_EXT_CAP_NEXT(header);
+	}
+	fn->devcap2 = pdev->pcie_cap + PCI_EXP_DEVCAP2;
+	memset(fn->caps, 0, sizeof(fn->caps));
+	fn->caps[0] = PCI_EXT_CAP_ID_PRI | 1 << 16 | V2_PASID_CAP << 20;
+	fn->caps[PCI_PRI_CTRL / 4] = (PCI_PRI_STATUS_STOPPED |
+				      PCI_PRI_STATUS_PASID) << 16;
+	fn->caps[PCI_PRI_MAX_REQ / 4] = 32;
+	fn->caps[(V2_PASID_CAP - V2_PRI_CAP) / 4] = PCI_EXT_CAP_ID_PASID |
+						    1 << 16;
+	fn->caps[(V2_PASID_CAP - V2_PRI_CAP + PCI_PASID_CAP) / 4] =
+		V2_PASID_WIDTH << 8;
+	fn->present = true;
+}
+
+static void v2_unplug(void)
+{
+	struct pci_dev *pdev, *next;
+
+	pci_lock_rescan_remove();
+	list_for_each_entry_safe_reverse(pdev, next, &v2.bus->devices, bus_list)
+		pci_stop_and_remove_bus_device(pdev);
+	pci_unlock_rescan_remove();
+}
+
+static void v2_plug(void)
+{
+	pci_lock_rescan_remove();
+	pci_rescan_bus(v2.bus);
+	pci_unlock_rescan_remove();
+}
+
+/* Take the devices away and find them again, with or without disguise. */
+static void v2_replug(bool disguise)
+{
+	struct iommu_dev_data *dev_data;
+	struct pci_dev *pdev;
+
+	list_for_each_entry(pdev, &v2.bus->devices, bus_list) {
+		dev_data = dev_iommu_priv_get(&pdev->dev);
+		if (disguise)
+			v2_add_function(pdev);
+		else
+			dev_data->iommu_v2 = false;
+	}
+	v2_unplug();
+	v2.bus->self->eetlp_prefix_path = disguise;
+	pci_bus_set_ops(v2.bus, disguise ? &v2_ops : v2.ops);
+	v2_plug();
+}
+
+static int v2_suite_init(struct kunit_suite *suite)
+{
+	struct pci_dev *pdev = NULL;
+
+	if (!amd_iommu_v2_supported()) {
+		v2.missing = "no AMD IOMMU with PPR and GT";
+		return 0;
+	}
+	for_each_pci_dev(pdev) {
+		if (pdev->vendor == PCI_VENDOR_ID_REDHAT_QUMRANET &&
+		    pci_ats_supported(pdev) && !PCI_SLOT(pdev->devfn) &&
+		    dev_iommu_priv_get(&pdev->dev) && pdev->bus->self &&
+		    pci_pcie_type(pdev->bus->self) == PCI_EXP_TYPE_ROOT_PORT)
+			break;
+	}
+	if (!pdev) {
+		v2.missing = "no virtio device with ATS at a root port";
+		return 0;
+	}
+	v2.bus = pdev->bus;
+	v2.ops = v2.bus->ops;
+	pci_dev_put(pdev);
+	v2_replug(true);
+	return 0;
+}
+
+static void v2_suite_exit(struct kunit_suite *suite)
+{
+	if (v2.bus)
+		v2_replug(false);
+}
+
+/* The test process. */
+
+struct v2_process {
+	struct task_struct *task;
+	struct completion ready;
+	struct completion leave;
+};
+
+static int v2_process_run(void *data)
+{
+	struct v2_process *proc = data;
+
+	proc->task = get_task_struct(current);
+	complete(&proc->ready);
+	wait_for_completion(&proc->leave);
+	do_exit(0);
+}
+
+/* With CLONE_VM it shares the memory of the case, else it has a copy. */
+static int v2_fork(struct v2_process *proc, unsigned long flags)
+{
+	struct kernel_clone_args args = {
+		.flags = flags | CLONE_FS | CLONE_FILES | CLONE_UNTRACED,
+		.exit_signal = SIGCHLD,
+		.fn = v2_process_run,
+		.fn_arg = proc,
+	};
+	pid_t pid;
+
+	init_completion(&proc->ready);
+	init_completion(&proc->leave);
+	pid = kernel_clone(&args);
+	if (pid < 0)
+		return pid;
+	wait_for_completion(&proc->ready);
+	return 0;
+}
+
+/* Returns when the process has dropped its memory. */
+static void v2_exit_process(struct v2_process *proc)
+{
+	if (!proc->task)
+		return;
+	complete(&proc->leave);
+	while (!READ_ONCE(proc->task->exit_state))
+		usleep_range(100, 200);
+	put_task_struct(proc->task);
+	proc->task = NULL;
+}
+
+/*
+ * Commands.
+ *
+ * Bits 63:60 of the first quadword are the opcode.  All other bits that a
+ * command does not define are reserved and zero.
+ */
+
+struct v2_cmd {
+	unsigned int opcode;
+	u64 raw[2];
+
+	/* 2.4.1 COMPLETION_WAIT */
+	bool store, interrupt, flush_queue;
+	u64 store_address, store_data;
+
+	/* 2.4.3 INVALIDATE_IOMMU_PAGES, 2.4.4 INVALIDATE_IOTLB_PAGES */
+	u32 pasid;
+	u16 domain;
+	u16 device, queue;
+	u8 max_pend;
+	bool gn, pde;
+	u64 start, last;
+
+	/* 2.4.7 COMPLETE_PPR_REQUEST */
+	u16 tag;
+	u8 response;
+
+	u64 reserved;
+};
+
+#define V2_COMPLETION_WAIT		1
+#define V2_INVALIDATE_IOMMU_PAGES	3
+#define V2_INVALIDATE_IOTLB_PAGES	4
+#define V2_COMPLETE_PPR_REQUEST		7
+
+static u64 v2_bits(u64 value, unsigned int high, unsigned int low)
+{
+	return (value & GENMASK_ULL(high, low)) >> low;
+}
+
+/*
+ * Table "Example Page Size Encodings": S=0 is a page of 4 KiB.  With S=1 the
+ * lowest zero of Address[63:12] is the upper bit of the offset; above bit 51
+ * there is no such range, it means everything.
+ */
+static void v2_decode_range(struct v2_cmd *cmd, u64 address, bool s)
+{
+	unsigned int bits = PAGE_SHIFT;
+
+	address &= GENMASK_ULL(63, 12);
+	if (s)
+		bits = ffz(address | GENMASK_ULL(11, 0)) + 1;
+	if (bits > 52) {
+		cmd->start = 0;
+		cmd->last = U64_MAX;
+		return;
+	}
+	cmd->start = address & ~(BIT_ULL(bits) - 1);
+	cmd->last = cmd->start + BIT_ULL(bits) - 1;
+}
+
+static void v2_decode(struct v2_cmd *cmd, const u64 *raw)
+{
+	memset(cmd, 0, sizeof(*cmd));
+	cmd->raw[0] = raw[0];
+	cmd->raw[1] = raw[1];
+	cmd->opcode = v2_bits(raw[0], 63, 60);
+	switch (cmd->opcode) {
+	case V2_COMPLETION_WAIT:
+		cmd->store = v2_bits(raw[0], 0, 0);
+		cmd->interrupt = v2_bits(raw[0], 1, 1);
+		cmd->flush_queue = v2_bits(raw[0], 2, 2);
+		cmd->store_address = raw[0] & GENMASK_ULL(51, 3);
+		cmd->store_data = raw[1];
+		cmd->reserved = v2_bits(raw[0], 59, 52);
+		break;
+	case V2_INVALIDATE_IOMMU_PAGES:
+		cmd->pasid = v2_bits(raw[0], 19, 0);
+		cmd->domain = v2_bits(raw[0], 47, 32);
+		cmd->pde = v2_bits(raw[1], 1, 1);
+		cmd->gn = v2_bits(raw[1], 2, 2);
+		v2_decode_range(cmd, raw[1], v2_bits(raw[1], 0, 0));
+		cmd->reserved = v2_bits(raw[0], 31, 20) |
+				v2_bits(raw[0], 59, 48) |
+				v2_bits(raw[1], 11, 3);
+		break;
+	case V2_INVALIDATE_IOTLB_PAGES:
+		cmd->device = v2_bits(raw[0], 15, 0);
+		cmd->max_pend = v2_bits(raw[0], 31, 24);
+		cmd->queue = v2_bits(raw[0], 47, 32);
+		cmd->pasid = v2_bits(raw[0], 59, 56) << 16 |
+			     v2_bits(raw[0], 23, 16) << 8 |
+			     v2_bits(raw[0], 55, 48);
+		cmd->gn = v2_bits(raw[1], 2, 2);
+		v2_decode_range(cmd, raw[1], v2_bits(raw[1], 0, 0));
+		cmd->reserved = v2_bits(raw[1], 1, 1) | v2_bits(raw[1], 11, 3);
+		break;
+	case V2_COMPLETE_PPR_REQUEST:
+		cmd->device = v2_bits(raw[0], 15, 0);
+		cmd->pasid = v2_bits(raw[0], 51, 32);
+		cmd->gn = v2_bits(raw[1], 2, 2);
+		cmd->tag = v2_bits(raw[1], 41, 32);
+		cmd->response = v2_bits(raw[1], 47, 44);
+		cmd->reserved = v2_bits(raw[0], 31, 16) |
+				v2_bits(raw[0], 59, 52) |
+				v2_bits(raw[1], 1, 0) | v2_bits(raw[1], 31, 3) |
+				v2_bits(raw[1], 43, 42) |
+				v2_bits(raw[1], 63, 48);
+		break;
+	}
+}
+
+/* One flush, as the driver is meant to write it. */
+
+#define V2_MAX_PIECES	3
+
+struct v2_flush {
+	u32 pasid;
+	unsigned int devices;
+	unsigned int pieces;
+	struct {
+		u64 start, last;
+	} piece[V2_MAX_PIECES];
+	u64 start, last, sum;	/* of all pieces */
+	bool everything;
+};
+
+struct v2_test {
+	struct mm_struct *mm;
+	struct v2_process proc;
+	struct pci_dev *pdev;
+	struct iommu_dev_data *dev_data;
+	struct protection_domain *domain;
+	struct amd_iommu *iommu;
+	unsigned int devices;	/* in the group, all with ATS */
+	bool device, bound;
+
+	u32 tail;		/* where the recording starts */
+	unsigned int cmds;
+	struct v2_cmd cmd[CMD_BUFFER_ENTRIES];
+};
+
+static struct v2_test *v2_test(struct kunit *test)
+{
+	return test->priv;
+}
+
+static void v2_record(struct kunit *test)
+{
+	v2_test(test)->tail = v2_test(test)->iommu->cmd_buf_tail;
+}
+
+/* The number of commands that have been written since. */
+static unsigned int v2_written(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	return (READ_ONCE(ctx->iommu->cmd_buf_tail) - ctx->tail) %
+	       CMD_BUFFER_SIZE / sizeof(ctx->cmd->raw);
+}
+
+/* Decode them, and begin anew. */
+static unsigned int v2_stop(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int i, cmds = v2_written(test);
+	u32 pos = ctx->tail;
+
+	for (i = 0; i < cmds; i++) {
+		v2_decode(&ctx->cmd[i], (u64 *)(ctx->iommu->cmd_buf + pos));
+		pos = (pos + sizeof(ctx->cmd->raw)) % CMD_BUFFER_SIZE;
+	}
+	ctx->cmds = cmds;
+	ctx->tail = pos;
+	return ctx->cmds;
+}
+
+static void v2_dump(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int i;
+
+	for (i = 0; i < ctx->cmds; i++) {
+		struct v2_cmd *cmd = &ctx->cmd[i];
+
+		kunit_info(test, "%2u: %016llx %016llx\n", i, cmd->raw[0],
+			   cmd->raw[1]);
+		if (cmd->opcode == V2_COMPLETION_WAIT)
+			kunit_info(test, "    COMPLETION_WAIT S=%u I=%u F=%u address=%llx data=%llx\n",
+				   cmd->store, cmd->interrupt,
+				   cmd->flush_queue, cmd->store_address,
+				   cmd->store_data);
+		else if (cmd->opcode == V2_INVALIDATE_IOMMU_PAGES)
+			kunit_info(test, "    INVALIDATE_IOMMU_PAGES domain=%x PASID=%x GN=%u PDE=%u %llx-%llx\n",
+				   cmd->domain, cmd->pasid, cmd->gn, cmd->pde,
+				   cmd->start, cmd->last);
+		else if (cmd->opcode == V2_INVALIDATE_IOTLB_PAGES)
+			kunit_info(test, "    INVALIDATE_IOTLB_PAGES device=%x queue=%x PASID=%x GN=%u %llx-%llx\n",
+				   cmd->device, cmd->queue, cmd->pasid,
+				   cmd->gn, cmd->start, cmd->last);
+	}
+}
+
+/* Is this a COMPLETION_WAIT that holds back what comes after it? */
+static bool v2_is_fence(const struct v2_cmd *cmd)
+{
+	return cmd->opcode == V2_COMPLETION_WAIT && !cmd->reserved &&
+	       cmd->flush_queue && !cmd->store && !cmd->interrupt;
+}
+
+/* Is this a COMPLETION_WAIT that the CPU waits for, and has it happened? */
+static bool v2_is_done(struct v2_test *ctx, const struct v2_cmd *cmd)
+{
+	return cmd->opcode == V2_COMPLETION_WAIT && !cmd->reserved &&
+	       cmd->store && !cmd->interrupt &&
+	       cmd->store_address == virt_to_phys((void *)ctx->iommu->cmd_sem) &&
+	       (s64)(*ctx->iommu->cmd_sem - cmd->store_data) >= 0;
+}
+
+static bool v2_is_iommu_flush(struct v2_test *ctx, const struct v2_cmd *cmd,
+			      u32 pasid)
+{
+	return cmd->opcode == V2_INVALIDATE_IOMMU_PAGES && !cmd->reserved &&
+	       cmd->gn && cmd->pde && cmd->pasid == pasid &&
+	       cmd->domain == ctx->domain->id;
+}
+
+static bool v2_is_device_flush(struct v2_test *ctx, const struct v2_cmd *cmd,
+			       u32 pasid, struct iommu_dev_data *dev_data)
+{
+	return cmd->opcode == V2_INVALIDATE_IOTLB_PAGES && !cmd->reserved &&
+	       cmd->gn && cmd->pasid == pasid &&
+	       cmd->device == pci_dev_id(to_pci_dev(dev_data->dev)) &&
+	       cmd->queue == cmd->device && cmd->max_pend == dev_data->ats.qdep;
+}
+
+/* Add a piece; it must not overlap the others. */
+static bool v2_add_piece(struct v2_flush *flush, const struct v2_cmd *cmd)
+{
+	unsigned int i;
+
+	for (i = 0; i < flush->pieces; i++)
+		if (cmd->start <= flush->piece[i].last &&
+		    cmd->last >= flush->piece[i].start)
+			return false;
+	if (i == V2_MAX_PIECES)
+		return false;
+	flush->piece[i].start = cmd->start;
+	flush->piece[i].last = cmd->last;
+	flush->start = i ? min(flush->start, cmd->start) : cmd->start;
+	flush->last = max(flush->last, cmd->last);
+	flush->sum += cmd->last - cmd->start + 1;
+	flush->everything = cmd->start == 0 && cmd->last == U64_MAX;
+	flush->pieces++;
+	return true;
+}
+
+/*
+ * Recognize one flush at command *@pos of the recording and step over it:
+ *
+ *	INVALIDATE_IOMMU_PAGES, for each piece of the range
+ *	COMPLETION_WAIT, F=1
+ *	INVALIDATE_IOTLB_PAGES, for each device with ATS and each piece
+ *	COMPLETION_WAIT, S=1
+ *
+ * Why the device cannot be left with what it had: its command is not started
+ * before the IOMMU has lost all of it (F bit, 2.4.1), so a device that asks
+ * again makes the IOMMU walk the page table; and the last command completes
+ * after all that came before it.
+ */
+static bool v2_parse_flush(struct v2_test *ctx, unsigned int *pos,
+			   struct v2_flush *flush)
+{
+	const struct v2_cmd *cmd = &ctx->cmd[*pos], *end = &ctx->cmd[ctx->cmds];
+	struct iommu_dev_data *dev_data;
+	unsigned int i;
+
+	memset(flush, 0, sizeof(*flush));
+	if (cmd < end)
+		flush->pasid = cmd->pasid;
+	for (; cmd < end && v2_is_iommu_flush(ctx, cmd, flush->pasid); cmd++)
+		if (!v2_add_piece(flush, cmd))
+			return false;
+	if (!flush->pieces || cmd == end || !v2_is_fence(cmd++))
+		return false;
+	list_for_each_entry(dev_data, &ctx->domain->dev_list, list) {
+		if (!dev_data->ats.enabled)
+			continue;
+		for (i = 0; i < flush->pieces; i++, cmd++)
+			if (cmd >= end ||
+			    !v2_is_device_flush(ctx, cmd, flush->pasid,
+						dev_data) ||
+			    cmd->start != flush->piece[i].start ||
+			    cmd->last != flush->piece[i].last)
+				return false;
+		flush->devices++;
+	}
+	if (cmd >= end || !v2_is_done(ctx, cmd++))
+		return false;
+	*pos = cmd - ctx->cmd;
+	return true;
+}
+
+/* The fewest pages that up to @n commands can flush around these. */
+static u64 v2_smallest_sum(u64 first, u64 last, unsigned int n)
+{
+	u64 middle, best;
+	unsigned int i;
+	int msb;
+
+	if (first == last)
+		return 1;
+	msb = fls64(first ^ last) - 1;
+	middle = last >> msb << msb;
+	best = BIT_ULL(msb + 1);
+	for (i = 1; i < n; i++)
+		best = min(best, v2_smallest_sum(first, middle - 1, i) +
+				 v2_smallest_sum(middle, last, n - i));
+	return best;
+}
+
+/*
+ * What was recorded is one flush of all this range, and nothing else: no
+ * command less, none more, and nothing flushed that need not be.
+ */
+static void v2_expect_flush(struct kunit *test, u32 pasid, u64 start, u64 len)
+{
+	u64 first = start >> PAGE_SHIFT, last = (start + len - 1) >> PAGE_SHIFT;
+	struct v2_test *ctx = v2_test(test);
+	struct v2_flush flush;
+	unsigned int pos = 0;
+	bool good;
+
+	v2_stop(test);
+	good = v2_parse_flush(ctx, &pos, &flush) && pos == ctx->cmds &&
+	       flush.pasid == pasid && flush.devices == ctx->devices &&
+	       flush.start >> PAGE_SHIFT <= first &&
+	       flush.last >> PAGE_SHIFT >= last &&
+	       flush.sum == flush.last - flush.start + 1 &&
+	       flush.sum == v2_smallest_sum(first, last, V2_MAX_PIECES) <<
+			    PAGE_SHIFT;
+	KUNIT_EXPECT_TRUE_MSG(test, good, "not a flush of %llx-%llx", start,
+			      start + len - 1);
+	if (!good)
+		v2_dump(test);
+}
+
+/* The same, and no page is flushed that is not in it. */
+static void v2_expect_exact_flush(struct kunit *test, u64 start, u64 len)
+{
+	KUNIT_EXPECT_EQ(test, v2_smallest_sum(start >> PAGE_SHIFT,
+					      (start + len - 1) >> PAGE_SHIFT,
+					      V2_MAX_PIECES) << PAGE_SHIFT, len);
+	v2_expect_flush(test, V2_PASID, start, len);
+}
+
+/* What was recorded is one flush of all that the PASID has. */
+static void v2_expect_flush_of_all(struct kunit *test, u32 pasid)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_flush flush;
+	unsigned int pos = 0;
+	bool good;
+
+	v2_stop(test);
+	good = v2_parse_flush(ctx, &pos, &flush) && pos == ctx->cmds &&
+	       flush.pasid == pasid && flush.everything &&
+	       flush.devices == ctx->devices;
+	KUNIT_EXPECT_TRUE(test, good);
+	if (!good)
+		v2_dump(test);
+}
+
+static void v2_expect_no_command(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, v2_stop(test), 0U);
+	v2_dump(test);
+}
+
+/* The process of the case gets its PASID on the device. */
+static int v2_bind(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	int ret;
+
+	ret = amd_iommu_init_device(ctx->pdev, V2_PASIDS);
+	if (ret)
+		return ret;
+	ctx->device = true;
+	ctx->domain = ctx->dev_data->domain;
+	ctx->devices = ctx->domain->dev_cnt;
+	ret = amd_iommu_bind_pasid(ctx->pdev, V2_PASID, ctx->proc.task);
+	ctx->bound = !ret;
+	return ret;
+}
+
+/* Operations on the memory of the process. */
+
+static int v2_write(unsigned long addr, unsigned long len)
+{
+	unsigned long end = addr + len;
+
+	for (; addr < end; addr += PAGE_SIZE)
+		if (put_user(1UL, (unsigned long __user *)addr))
+			return -EFAULT;
+	return 0;
+}
+
+/* Map @len bytes at V2_BASE, in small pages, or in huge ones. */
+static void v2_map(struct kunit *test, unsigned long len, int advice)
+{
+	KUNIT_ASSERT_EQ(test, vm_mmap(NULL, V2_BASE, len,
+				      PROT_READ | PROT_WRITE, MAP_PRIVATE |
+				      MAP_ANONYMOUS | MAP_FIXED, 0), V2_BASE);
+	KUNIT_ASSERT_EQ(test, do_madvise(v2_test(test)->mm, V2_BASE, len,
+					 advice), 0);
+	KUNIT_ASSERT_EQ(test, v2_write(V2_BASE, len), 0);
+}
+
+static void v2_map_small(struct kunit *test, unsigned long len)
+{
+	v2_map(test, len, MADV_NOHUGEPAGE);
+}
+
+static int v2_madvise(struct kunit *test, unsigned long addr,
+		      unsigned long len, int advice)
+{
+	return do_madvise(v2_test(test)->mm, addr, len, advice);
+}
+
+static int v2_mprotect(struct kunit *test, unsigned long addr,
+		       unsigned long len, unsigned long set,
+		       unsigned long clear)
+{
+	struct mm_struct *mm = v2_test(test)->mm;
+	struct vm_area_struct *vma, *prev = NULL;
+	struct mmu_gather tlb;
+	int ret = -ENOMEM;
+
+	mmap_write_lock(mm);
+	vma = find_vma_prev(mm, addr, &prev);
+	if (vma && vma->vm_start <= addr) {
+		if (addr > vma->vm_start)
+			prev = vma;
+		tlb_gather_mmu(&tlb, mm);
+		ret = mprotect_fixup(&tlb, vma, &prev, addr, addr + len,
+				     (vma->vm_flags | set) & ~clear);
+		tlb_finish_mmu(&tlb);
+	}
+	mmap_write_unlock(mm);
+	return ret;
+}
+
+static bool v2_is_thp(struct mm_struct *mm, unsigned long addr)
+{
+	pud_t *pud = pud_offset(p4d_offset(pgd_offset(mm, addr), addr), addr);
+
+	return pmd_trans_huge(*pmd_offset(pud, addr));
+}
+
+static void v2_split_thp(struct kunit *test, unsigned long addr)
+{
+	struct mm_struct *mm = v2_test(test)->mm;
+
+	mmap_read_lock(mm);
+	split_huge_pmd_address(vma_lookup(mm, addr), addr, false, NULL);
+	mmap_read_unlock(mm);
+}
+
+static int v2_migrate(struct kunit *test, int from, int to)
+{
+	nodemask_t a = nodemask_of_node(from), b = nodemask_of_node(to);
+
+	return do_migrate_pages(v2_test(test)->mm, &a, &b, MPOL_MF_MOVE_ALL);
+}
+
+/* The entry of a PASID in the GCR3 table, as the IOMMU reads it. */
+static u64 v2_gcr3(struct v2_test *ctx, u32 pasid)
+{
+	return ctx->domain->glx ? 0 : ctx->domain->gcr3_tbl[pasid];
+}
+
+static u64 v2_gcr3_of(struct mm_struct *mm)
+{
+	return __pa(mm->pgd) | GCR3_VALID;
+}
+
+/* What each operation flushes. */
+
+static void v2_munmap(struct kunit *test)
+{
+	static const unsigned int pages[] = { 1, 4, 64, 512 };
+	unsigned long addr = V2_BASE + PMD_SIZE, len;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(pages); i++) {
+		len = pages[i] * PAGE_SIZE;
+		v2_map_small(test, 3 * PMD_SIZE);
+		v2_record(test);
+		KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+		v2_expect_exact_flush(test, addr, len);
+		/* With one device, four commands; the CPU waits for one. */
+		KUNIT_EXPECT_EQ(test, v2_test(test)->cmds,
+				3 + v2_test(test)->devices);
+	}
+}
+
+static void v2_munmap_of_pages_that_are_not_aligned(struct kunit *test)
+{
+	unsigned long addr, len;
+
+	for (addr = V2_BASE + PAGE_SIZE; addr < V2_BASE + 9 * PAGE_SIZE;
+	     addr += PAGE_SIZE) {
+		for (len = PAGE_SIZE; len <= 5 * PAGE_SIZE; len += PAGE_SIZE) {
+			v2_map_small(test, PMD_SIZE);
+			v2_record(test);
+			KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+			v2_expect_exact_flush(test, addr, len);
+		}
+	}
+}
+
+/* The tables go as well: all that they mapped is flushed. */
+static void v2_munmap_of_everything(struct kunit *test)
+{
+	v2_map_small(test, 4 * PAGE_SIZE);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, 4 * PAGE_SIZE), 0);
+	v2_expect_exact_flush(test, V2_BASE, P4D_SIZE);
+}
+
+static void v2_madvise_dontneed(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + 4 * PAGE_SIZE;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_madvise(test, addr, 4 * PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	v2_expect_exact_flush(test, addr, 4 * PAGE_SIZE);
+
+	/* Nothing is left there. */
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_madvise(test, addr, 4 * PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	v2_expect_no_command(test);
+}
+
+static void v2_mprotect_read_only(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + 8 * PAGE_SIZE, len = 8 * PAGE_SIZE;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_mprotect(test, addr, len, 0, VM_WRITE), 0);
+	v2_expect_exact_flush(test, addr, len);
+}
+
+static void v2_fork_and_cow(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + 5 * PAGE_SIZE;
+	struct v2_process child = { };
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	v2_expect_exact_flush(test, V2_BASE, PMD_SIZE);
+
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_write(addr, PAGE_SIZE), 0);
+	v2_expect_exact_flush(test, addr, PAGE_SIZE);
+	v2_exit_process(&child);
+
+	/* Neither does the child's exit concern the device, nor this write. */
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_write(addr, PAGE_SIZE), 0);
+	v2_expect_no_command(test);
+}
+
+static void v2_thp_split(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map(test, PMD_SIZE, MADV_HUGEPAGE);
+	if (!v2_is_thp(ctx->mm, V2_BASE))
+		kunit_skip(test, "no huge page to be had");
+	v2_record(test);
+	v2_split_thp(test, V2_BASE);
+	KUNIT_EXPECT_FALSE(test, v2_is_thp(ctx->mm, V2_BASE));
+	v2_expect_exact_flush(test, V2_BASE, PMD_SIZE);
+}
+
+static void v2_thp_zap(struct kunit *test)
+{
+	v2_map(test, PMD_SIZE, MADV_HUGEPAGE);
+	if (!v2_is_thp(v2_test(test)->mm, V2_BASE))
+		kunit_skip(test, "no huge page to be had");
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_madvise(test, V2_BASE, PMD_SIZE,
+					 MADV_DONTNEED), 0);
+	v2_expect_exact_flush(test, V2_BASE, PMD_SIZE);
+}
+
+/* How ranges are encoded. */
+
+static int v2_flush_range(struct kunit *test, u64 address, size_t size)
+{
+	v2_record(test);
+	return amd_iommu_flush_range(&v2_test(test)->domain->domain, V2_PASID,
+				     address, size);
+}
+
+static void v2_edges_of_the_encoding(struct kunit *test)
+{
+	static const struct {
+		u64 address, size;
+		unsigned int pieces;
+		u64 sum;
+	} edge[] = {
+		/* one page, whole or a part of it */
+		{ 0, SZ_4K, 1, SZ_4K },
+		{ SZ_1G + SZ_4K, SZ_4K, 1, SZ_4K },
+		{ SZ_1G + 0x123, 1, 1, SZ_4K },
+		{ SZ_1G + 0xfff, 2, 1, SZ_8K },
+		/* not aligned */
+		{ SZ_1G + SZ_4K, SZ_8K, 2, SZ_8K },
+		{ SZ_1G + SZ_4K, SZ_16K, 3, SZ_16K },
+		{ SZ_1G + SZ_8K, SZ_16K, 2, SZ_16K },
+		{ SZ_1G + SZ_4K, 6 * SZ_4K, 3, 7 * SZ_4K },
+		{ SZ_1G, 7 * SZ_4K, 3, 7 * SZ_4K },
+		{ SZ_1G, 15 * SZ_4K, 1, SZ_64K },
+		/* 2 MiB */
+		{ SZ_1G + SZ_2M, SZ_2M, 1, SZ_2M },
+		{ SZ_1G + SZ_2M - SZ_4K, SZ_8K, 2, SZ_8K },
+		{ SZ_1G + SZ_2M + SZ_4K, SZ_2M, 2, SZ_2M + SZ_4K },
+		/* 1 GiB */
+		{ SZ_1G, SZ_1G, 1, SZ_1G },
+		{ SZ_1G + SZ_2M, SZ_1G, 2, SZ_1G + SZ_2M },
+		{ SZ_1G, SZ_1G + SZ_4K, 2, SZ_1G + SZ_4K },
+		/* across 4 GiB */
+		{ SZ_4G - SZ_4K, SZ_8K, 2, SZ_8K },
+		{ SZ_4G - SZ_16K, SZ_32K, 2, SZ_32K },
+		{ SZ_2G, SZ_4G, 2, SZ_4G },
+		/* the top of the user address space */
+		{ BIT_ULL(47) - SZ_8K, SZ_4K, 1, SZ_4K },
+		{ BIT_ULL(47) - SZ_4K - SZ_8K, SZ_8K, 2, SZ_8K },
+		{ BIT_ULL(46) - SZ_4K, SZ_8K, 2, SZ_8K },
+		/* all of it, and more than there are page tables for */
+		{ 0, BIT_ULL(47) - SZ_4K, 1, BIT_ULL(47) },
+		{ 0, BIT_ULL(52), 1, BIT_ULL(52) },
+		{ BIT_ULL(52) - SZ_4K, SZ_8K, 1, 0 },
+		{ 0, U64_MAX, 1, 0 },
+		{ U64_MAX - SZ_4K + 1, SZ_4K, 1, SZ_4K },
+	};
+	struct v2_test *ctx = v2_test(test);
+	struct v2_flush flush;
+	unsigned int i, pos;
+	bool good;
+
+	for (i = 0; i < ARRAY_SIZE(edge); i++) {
+		u64 first = edge[i].address;
+		u64 last = edge[i].address + edge[i].size - 1;
+
+		KUNIT_EXPECT_EQ(test, v2_flush_range(test, first, edge[i].size), 0);
+		v2_stop(test);
+		pos = 0;
+		good = v2_parse_flush(ctx, &pos, &flush) && pos == ctx->cmds &&
+		       flush.start <= first && flush.last >= last &&
+		       flush.pieces == edge[i].pieces &&
+		       flush.sum == edge[i].sum &&
+		       flush.everything == !edge[i].sum;
+		KUNIT_EXPECT_TRUE_MSG(test, good, "%llx bytes at %llx",
+				      edge[i].size, edge[i].address);
+		if (!good)
+			v2_dump(test);
+	}
+}
+
+/* The rule, with every alignment and length that can make a difference. */
+static void v2_ranges_of_all_kinds(struct kunit *test)
+{
+	unsigned int first, pages;
+	u64 sum;
+
+	for (first = 0; first < 32; first++) {
+		for (pages = 1; pages <= 40; pages++) {
+			u64 start = first * SZ_4K, len = pages * SZ_4K;
+
+			KUNIT_EXPECT_EQ(test, v2_flush_range(test, start, len),
+					0);
+			v2_expect_flush(test, V2_PASID, start, len);
+			sum = v2_smallest_sum(first, first + pages - 1,
+					      V2_MAX_PIECES);
+			KUNIT_EXPECT_LT(test, 2 * sum, 3ULL * pages);
+			if (pages <= 5)
+				KUNIT_EXPECT_EQ(test, sum, (u64)pages);
+		}
+	}
+}
+
+/* Which device, and which PASID. */
+
+static void v2_every_device_of_the_group(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	if (ctx->devices < 2)
+		kunit_skip(test, "one function only");
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), 0);
+	v2_expect_exact_flush(test, V2_BASE, SZ_4K);
+	KUNIT_EXPECT_EQ(test, ctx->cmds, 3 + ctx->devices);
+}
+
+static void v2_no_device_without_ats(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	ctx->dev_data->ats.enabled = false;
+	ctx->devices--;
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), 0);
+	v2_expect_exact_flush(test, V2_BASE, SZ_4K);
+	KUNIT_EXPECT_EQ(test, ctx->cmds, 3 + ctx->devices);
+	ctx->devices++;
+	ctx->dev_data->ats.enabled = true;
+}
+
+/* The number of requests that the device can queue: from its capability. */
+static void v2_queue_depth(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int i, found = 0;
+	u16 cap;
+
+	pci_read_config_word(ctx->pdev, ctx->pdev->ats_cap + PCI_ATS_CAP, &cap);
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), 0);
+	v2_stop(test);
+	for (i = 0; i < ctx->cmds; i++) {
+		if (ctx->cmd[i].opcode != V2_INVALIDATE_IOTLB_PAGES ||
+		    ctx->cmd[i].device != pci_dev_id(ctx->pdev))
+			continue;
+		/* 0 is 32, PCI Express Base Specification, 10.5.1.2 */
+		KUNIT_EXPECT_EQ(test, (int)ctx->cmd[i].max_pend,
+				cap & 0x1f ?: 32);
+		found++;
+	}
+	KUNIT_EXPECT_EQ(test, found, 1U);
+}
+
+/* A process with two PASIDs, and one with a third. */
+static void v2_pasids_of_the_process_that_changed(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	const u32 second = 0x0ff, third = 0x100;
+	struct v2_process child = { };
+	struct v2_flush flush[2];
+	unsigned int pos = 0;
+
+	v2_map_small(test, PMD_SIZE);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
+						   ctx->proc.task), 0);
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, third,
+						   child.task), 0);
+
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_8K, SZ_4K), 0);
+	v2_stop(test);
+	KUNIT_EXPECT_TRUE(test, v2_parse_flush(ctx, &pos, &flush[0]));
+	KUNIT_EXPECT_TRUE(test, v2_parse_flush(ctx, &pos, &flush[1]));
+	KUNIT_EXPECT_EQ(test, pos, ctx->cmds);
+	KUNIT_EXPECT_EQ(test, flush[0].pasid + flush[1].pasid,
+			V2_PASID + second);
+	KUNIT_EXPECT_EQ(test, flush[0].start, V2_BASE + SZ_8K);
+	KUNIT_EXPECT_EQ(test, flush[1].start, V2_BASE + SZ_8K);
+
+	v2_record(test);
+	v2_exit_process(&child);
+	v2_expect_flush_of_all(test, third);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, third), 0ULL);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, second), v2_gcr3_of(ctx->mm));
+
+	amd_iommu_unbind_pasid(ctx->pdev, third);
+	amd_iommu_unbind_pasid(ctx->pdev, second);
+}
+
+/* What the driver says. */
+static struct {
+	const char *device;
+	char range[32];
+	unsigned int reports, timeouts, full, warnings;
+} v2_said;
+
+static void v2_console(void *ignore, const char *text, size_t len)
+{
+	if (strnstr(text, "TLBs may keep", len) &&
+	    strnstr(text, "PASID 291:", len) &&
+	    strnstr(text, v2_said.device, len) &&
+	    strnstr(text, v2_said.range, len))
+		v2_said.reports++;
+	if (strnstr(text, "Completion-Wait loop timed out", len))
+		v2_said.timeouts++;
+	if (strnstr(text, "Command buffer timeout", len))
+		v2_said.full++;
+	if (strnstr(text, "WARNING: CPU", len))
+		v2_said.warnings++;
+}
+
+static void v2_listen(struct v2_test *ctx, unsigned long addr,
+		      unsigned long len)
+{
+	memset(&v2_said, 0, sizeof(v2_said));
+	v2_said.device = pci_name(ctx->pdev);
+	snprintf(v2_said.range, sizeof(v2_said.range), "%#lx-%#lx", addr,
+		 addr + len);
+	WARN_ON(register_trace_console(v2_console, NULL));
+}
+
+static void v2_listen_no_more(void)
+{
+	unregister_trace_console(v2_console, NULL);
+	tracepoint_synchronize_unregister();
+	v2_said.device = NULL;
+}
+
+/* The life of a PASID. */
+
+/* Leave the memory of the case to the process alone. */
+static void v2_give_up_mm(struct v2_test *ctx)
+{
+	kthread_unuse_mm(ctx->mm);
+	mmput(ctx->mm);
+	ctx->mm = NULL;
+}
+
+static void v2_unbind(struct v2_test *ctx)
+{
+	ctx->bound = false;
+	amd_iommu_unbind_pasid(ctx->pdev, V2_PASID);
+}
+
+static void v2_free(struct v2_test *ctx)
+{
+	ctx->bound = false;
+	ctx->device = false;
+	amd_iommu_free_device(ctx->pdev);
+}
+
+static void v2_bind_and_unbind(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
+	KUNIT_EXPECT_TRUE(test, mm_has_secondary_tlb(ctx->mm));
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	v2_unbind(ctx);
+	v2_expect_flush_of_all(test, V2_PASID);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), 0ULL);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, SZ_4K), 0);
+	v2_expect_no_command(test);
+
+	/* What was there is gone: the PASID can be had again. */
+	KUNIT_ASSERT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, V2_PASID,
+						   ctx->proc.task), 0);
+	ctx->bound = true;
+	v2_expect_flush_of_all(test, V2_PASID);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
+}
+
+static void v2_bind_what_is_bound(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_record(test);
+	KUNIT_EXPECT_NE(test, amd_iommu_bind_pasid(ctx->pdev, V2_PASID,
+						   ctx->proc.task), 0);
+	v2_expect_no_command(test);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
+}
+
+/*
+ * When the process exits, the device loses it before it loses its memory: one
+ * flush of the PASID, and none for what exit_mmap() unmaps.
+ */
+static void v2_exit_while_bound(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_give_up_mm(ctx);
+	v2_record(test);
+	v2_exit_process(&ctx->proc);
+	v2_expect_flush_of_all(test, V2_PASID);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), 0ULL);
+}
+
+static void v2_exit_then_unbind(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_exit_while_bound(test);
+	v2_record(test);
+	v2_unbind(ctx);
+	v2_expect_no_command(test);
+	v2_free(ctx);
+	KUNIT_EXPECT_NULL(test, get_device_state(get_pci_sbdf_id(ctx->pdev)));
+}
+
+static void v2_exit_then_free(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_exit_while_bound(test);
+	v2_free(ctx);
+	KUNIT_EXPECT_NULL(test, get_device_state(get_pci_sbdf_id(ctx->pdev)));
+}
+
+static void v2_unbind_then_exit(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_unbind(ctx);
+	v2_give_up_mm(ctx);
+	v2_record(test);
+	v2_exit_process(&ctx->proc);
+	v2_expect_no_command(test);
+}
+
+static void v2_free_while_bound(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_free(ctx);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, SZ_4K), 0);
+	v2_expect_no_command(test);
+	/* The device is as it was, for the next one. */
+	KUNIT_EXPECT_EQ(test, v2_bind(test), 0);
+}
+
+static void v2_unbind_while_exiting(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_process child = { };
+	u32 pasid;
+
+	v2_map_small(test, SZ_64K);
+	for (pasid = 0; pasid < 64; pasid++) {
+		KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+		KUNIT_ASSERT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, pasid,
+							   child.task), 0);
+		complete(&child.leave);
+		udelay(pasid * 10);
+		amd_iommu_unbind_pasid(ctx->pdev, pasid);
+		KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, pasid), 0ULL);
+		v2_exit_process(&child);
+	}
+}
+
+/* The device is gone; nothing is left to flush, and nothing to fall over. */
+static void v2_remove_while_bound(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_listen(ctx, 0, 0);
+	v2_unplug();
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, SZ_4K), 0);
+	v2_expect_no_command(test);
+	v2_unbind(ctx);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+	v2_free(ctx);
+	KUNIT_EXPECT_NULL(test, get_device_state(get_pci_sbdf_id(ctx->pdev)));
+	v2_plug();
+	v2_listen_no_more();
+	KUNIT_EXPECT_EQ(test, v2_said.warnings, 0U);
+}
+
+static void v2_remove_then_exit(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_listen(ctx, 0, 0);
+	v2_unplug();
+	v2_give_up_mm(ctx);
+	v2_exit_process(&ctx->proc);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), 0ULL);
+	v2_free(ctx);
+	KUNIT_EXPECT_NULL(test, get_device_state(get_pci_sbdf_id(ctx->pdev)));
+	v2_plug();
+	v2_listen_no_more();
+	KUNIT_EXPECT_EQ(test, v2_said.warnings, 0U);
+}
+
+/* Faults of the device. */
+
+static int v2_fault(struct v2_test *ctx, u32 pasid, u64 address, u16 tag)
+{
+	struct amd_iommu_fault fault = {
+		.address = address,
+		.pasid = pasid,
+		.sbdf = get_pci_sbdf_id(ctx->pdev),
+		.tag = tag | BIT(9),	/* the last of its group */
+		.flags = PPR_FAULT_USER | PPR_FAULT_READ | PPR_FAULT_WRITE,
+	};
+
+	return ppr_notifier(&ppr_nb, 0, &fault);
+}
+
+/* One of the commands recorded is the response to a fault. */
+static void v2_expect_response(struct kunit *test, u16 tag, u8 response)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_cmd *cmd = NULL;
+	unsigned int i, found = 0;
+
+	for (i = 0; i < ctx->cmds; i++) {
+		if (ctx->cmd[i].opcode != V2_COMPLETE_PPR_REQUEST)
+			continue;
+		cmd = &ctx->cmd[i];
+		found++;
+	}
+	KUNIT_ASSERT_EQ(test, found, 1U);
+	KUNIT_EXPECT_EQ(test, cmd->reserved, 0ULL);
+	KUNIT_EXPECT_EQ(test, (u32)cmd->device, (u32)pci_dev_id(ctx->pdev));
+	KUNIT_EXPECT_EQ(test, cmd->tag, tag);
+	KUNIT_EXPECT_EQ(test, cmd->response, response);
+	KUNIT_EXPECT_TRUE(test, cmd->gn);
+	KUNIT_EXPECT_EQ(test, cmd->pasid, (u32)V2_PASID);
+}
+
+/*
+ * The page goes while a fault for it waits for mmap_lock.  The device is told
+ * to retry, after its TLB was flushed, and there is a page for it.
+ */
+static void v2_fault_while_the_page_goes(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + 3 * PAGE_SIZE;
+	struct v2_test *ctx = v2_test(test);
+	struct v2_flush flush;
+	unsigned int pos = 0;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	mmap_write_lock(ctx->mm);
+	KUNIT_EXPECT_EQ(test, v2_fault(ctx, V2_PASID, addr, 5), NOTIFY_OK);
+	zap_page_range_single(vma_lookup(ctx->mm, addr), addr, PAGE_SIZE, NULL);
+	mmap_write_unlock(ctx->mm);
+	flush_workqueue(iommu_wq);
+
+	v2_stop(test);
+	KUNIT_EXPECT_TRUE(test, v2_parse_flush(ctx, &pos, &flush));
+	KUNIT_EXPECT_EQ(test, flush.start, (u64)addr);
+	KUNIT_EXPECT_EQ(test, flush.sum, (u64)SZ_4K);
+	KUNIT_EXPECT_EQ(test, pos + 1, ctx->cmds);
+	v2_expect_response(test, 5, 0);
+
+	/* It is there: there is something to flush. */
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_madvise(test, addr, PAGE_SIZE, MADV_DONTNEED),
+			0);
+	v2_expect_exact_flush(test, addr, PAGE_SIZE);
+}
+
+/* The same with a mapping that goes: the response is "invalid". */
+static void v2_fault_while_the_mapping_goes(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + 3 * PAGE_SIZE;
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	mmap_write_lock(ctx->mm);
+	KUNIT_EXPECT_EQ(test, v2_fault(ctx, V2_PASID, addr, 6), NOTIFY_OK);
+	KUNIT_EXPECT_EQ(test, do_munmap(ctx->mm, addr, PAGE_SIZE, NULL), 0);
+	mmap_write_unlock(ctx->mm);
+	flush_workqueue(iommu_wq);
+	v2_stop(test);
+	v2_expect_response(test, 6, 1);
+}
+
+static int v2_unbind_thread(void *data)
+{
+	v2_unbind(data);
+	return 0;
+}
+
+/* Unbind waits for a fault that is being handled, and lets it finish. */
+static void v2_fault_while_unbinding(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct task_struct *task;
+	unsigned int i;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	mmap_write_lock(ctx->mm);
+	KUNIT_EXPECT_EQ(test, v2_fault(ctx, V2_PASID, V2_BASE, 7), NOTIFY_OK);
+	task = kthread_create(v2_unbind_thread, ctx, "v2_unbind");
+	if (!IS_ERR(task)) {
+		get_task_struct(task);
+		wake_up_process(task);
+		for (i = 0; i < 5000 && v2_gcr3(ctx, V2_PASID); i++)
+			usleep_range(100, 200);
+	}
+	mmap_write_unlock(ctx->mm);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	kthread_stop(task);
+	put_task_struct(task);
+	v2_stop(test);
+	v2_expect_response(test, 7, 0);
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+
+	/* A fault that comes too late. */
+	v2_record(test);
+	v2_fault(ctx, V2_PASID, V2_BASE, 8);
+	v2_stop(test);
+	KUNIT_EXPECT_EQ(test, ctx->cmds, 1U);
+	v2_expect_response(test, 8, 1);
+}
+
+/* Waiting, and an IOMMU that does not answer. */
+
+static void v2_stop_iommu(struct amd_iommu *iommu)
+{
+	u64 ctrl = readq(iommu->mmio_base + MMIO_CONTROL_OFFSET);
+
+	writeq(ctrl & ~BIT_ULL(CONTROL_CMDBUF_EN),
+	       iommu->mmio_base + MMIO_CONTROL_OFFSET);
+}
+
+static void v2_start_iommu(struct amd_iommu *iommu)
+{
+	u64 ctrl = readq(iommu->mmio_base + MMIO_CONTROL_OFFSET);
+
+	writeq(ctrl | BIT_ULL(CONTROL_CMDBUF_EN),
+	       iommu->mmio_base + MMIO_CONTROL_OFFSET);
+}
+
+struct v2_worker {
+	struct v2_test *ctx;
+	unsigned long addr;
+	unsigned int rounds;
+	atomic_t *gate;		/* to start with the others */
+	int ret;
+	struct completion done;
+};
+
+static int v2_flush_thread(void *data)
+{
+	struct v2_worker *w = data;
+
+	w->ret = amd_iommu_flush_range(&w->ctx->domain->domain, V2_PASID,
+				       w->addr, PAGE_SIZE);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+static int v2_run_on(int (*fn)(void *), struct v2_worker *w, unsigned int cpu)
+{
+	struct task_struct *task = kthread_create(fn, w, "v2_work");
+
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	init_completion(&w->done);
+	kthread_bind(task, cpu);
+	wake_up_process(task);
+	return 0;
+}
+
+/*
+ * While the IOMMU does not work off its commands, the flush does not return.
+ * When the host is slow, the driver may reach its limit before the test has
+ * looked; then it proves nothing, and is repeated.
+ */
+static void v2_returns_after_completion(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_worker w = { .ctx = ctx, .addr = V2_BASE };
+	unsigned int here, other, tries = 20;
+	bool early;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two CPUs");
+	here = raw_smp_processor_id();
+	other = cpumask_any_but(cpu_online_mask, here);
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+
+	do {
+		w.ret = 1;
+		v2_stop_iommu(ctx->iommu);
+		v2_record(test);
+		KUNIT_ASSERT_EQ(test, v2_run_on(v2_flush_thread, &w, other), 0);
+		while (!completion_done(&w.done) &&
+		       v2_written(test) < 3 + ctx->devices)
+			cpu_relax();
+		mdelay(10);
+		early = completion_done(&w.done);
+		v2_start_iommu(ctx->iommu);
+		wait_for_completion(&w.done);
+	} while (w.ret == -EIO && --tries);
+	KUNIT_EXPECT_FALSE(test, early);
+	KUNIT_EXPECT_EQ(test, w.ret, 0);
+}
+
+static void v2_completion_never_comes(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_listen(ctx, V2_BASE + SZ_4K, SZ_4K);
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
+	KUNIT_EXPECT_EQ(test, v2_said.timeouts, 1U);
+	KUNIT_EXPECT_EQ(test, v2_said.reports, 1U);
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), -EIO);
+	v2_start_iommu(ctx->iommu);
+	v2_listen_no_more();
+
+	/* It is back. */
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), 0);
+	v2_expect_exact_flush(test, V2_BASE, SZ_4K);
+}
+
+static void v2_command_buffer_full(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int i;
+	int ret = 0;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_stop_iommu(ctx->iommu);
+	/* Responses to nobody. */
+	for (i = 0; i < CMD_BUFFER_ENTRIES && !ret; i++)
+		ret = amd_iommu_complete_ppr(ctx->pdev, V2_PASID, 1, 0);
+	KUNIT_EXPECT_EQ(test, ret, -EIO);
+
+	/* One wait of the driver, not one for each command. */
+	v2_listen(ctx, V2_BASE + SZ_4K, SZ_4K);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
+	KUNIT_EXPECT_EQ(test, v2_said.full, 1U);
+	KUNIT_EXPECT_EQ(test, v2_said.timeouts, 0U);
+	KUNIT_EXPECT_EQ(test, v2_said.reports, 1U);
+	v2_expect_no_command(test);
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), -EIO);
+	v2_listen_no_more();
+	v2_start_iommu(ctx->iommu);
+
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE, SZ_4K), 0);
+	v2_expect_exact_flush(test, V2_BASE, SZ_4K);
+}
+
+/* The last free places of the command buffer, and its end. */
+static void v2_command_buffer_wraps(struct kunit *test)
+{
+	unsigned int i;
+
+	for (i = 0; i < CMD_BUFFER_ENTRIES; i++) {
+		KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE + SZ_4K, SZ_16K),
+				0);
+		v2_expect_exact_flush(test, V2_BASE + SZ_4K, SZ_16K);
+	}
+}
+
+static int v2_flush_thread_rounds(void *data)
+{
+	struct v2_worker *w = data;
+
+	atomic_dec(w->gate);
+	while (atomic_read(w->gate))
+		cpu_relax();
+	while (!w->ret && w->rounds--)
+		w->ret = amd_iommu_flush_range(&w->ctx->domain->domain,
+					       V2_PASID, w->addr, SZ_16K);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+/* Flushes of two CPUs do not mix. */
+static void v2_two_cpus_at_once(struct kunit *test)
+{
+	unsigned int i, pos = 0, flushes = 0, cpus = num_online_cpus(), rounds;
+	struct v2_test *ctx = v2_test(test);
+	atomic_t gate = ATOMIC_INIT(2);
+	struct v2_worker w[2] = { };
+	struct v2_flush flush;
+
+	if (cpus < 2)
+		kunit_skip(test, "needs two CPUs");
+	/* As many as the command buffer can show. */
+	rounds = (CMD_BUFFER_ENTRIES - 1) / 2 / (5 + 3 * ctx->devices);
+	v2_record(test);
+	for (i = 0; i < 2; i++) {
+		w[i].ctx = ctx;
+		w[i].addr = V2_BASE + SZ_4K + i * SZ_64K;
+		w[i].rounds = rounds;
+		w[i].gate = &gate;
+		KUNIT_ASSERT_EQ(test, v2_run_on(v2_flush_thread_rounds, &w[i],
+						cpumask_nth(i, cpu_online_mask)),
+				0);
+	}
+	for (i = 0; i < 2; i++) {
+		wait_for_completion(&w[i].done);
+		KUNIT_EXPECT_EQ(test, w[i].ret, 0);
+	}
+	v2_stop(test);
+	while (v2_parse_flush(ctx, &pos, &flush)) {
+		i = flush.start == w[1].addr;
+		KUNIT_EXPECT_EQ(test, flush.start, (u64)w[i].addr);
+		KUNIT_EXPECT_EQ(test, flush.sum, (u64)SZ_16K);
+		flushes++;
+	}
+	KUNIT_EXPECT_EQ(test, pos, ctx->cmds);
+	KUNIT_EXPECT_EQ(test, flushes, 2 * rounds);
+}
+
+/*
+ * For whoever does not trust the decoder: the same commands as QEMU names them
+ * when it executes them, with -trace amdvi_command_exec and the others.
+ */
+static void v2_as_qemu_sees_it(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int i;
+	u32 pos;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_record(test);
+	pos = ctx->tail;
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_16K), 0);
+	KUNIT_EXPECT_EQ(test, v2_fault(ctx, V2_PASID, V2_BASE, 9), NOTIFY_OK);
+	flush_workqueue(iommu_wq);
+	v2_unbind(ctx);
+	v2_stop(test);
+	for (i = 0; i < ctx->cmds; i++) {
+		struct v2_cmd *cmd = &ctx->cmd[i];
+
+		if (cmd->opcode == V2_COMPLETION_WAIT)
+			kunit_info(test, "cmd\t%x\tcompletion_wait\t%llx\t%llx\n",
+				   pos, cmd->store_address, cmd->store_data);
+		else if (cmd->opcode == V2_INVALIDATE_IOMMU_PAGES)
+			kunit_info(test, "cmd\t%x\tpages_inval\t%x\n", pos,
+				   cmd->domain);
+		else if (cmd->opcode == V2_INVALIDATE_IOTLB_PAGES)
+			kunit_info(test, "cmd\t%x\tiotlb_inval\n", pos);
+		else if (cmd->opcode == V2_COMPLETE_PPR_REQUEST)
+			kunit_info(test, "cmd\t%x\tppr_exec\n", pos);
+		else
+			KUNIT_FAIL(test, "opcode %x", cmd->opcode);
+		pos = (pos + sizeof(cmd->raw)) % CMD_BUFFER_SIZE;
+	}
+	KUNIT_EXPECT_GE(test, ctx->cmds, 8U);
+}
+
+/*
+ * What it costs, as a table.  The device has cached V2_WARM pages; what it has
+ * left is of interest as well.
+ */
+
+#define V2_WARM		1024
+
+static void v2_row(struct kunit *test, const char *what, unsigned int changed)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int i, waits = 0, left = V2_WARM, page;
+	u64 first = V2_BASE >> PAGE_SHIFT, sum = 0, lost;
+	DECLARE_BITMAP(warm, V2_WARM) = { };
+
+	v2_stop(test);
+	for (i = 0; i < ctx->cmds; i++) {
+		struct v2_cmd *cmd = &ctx->cmd[i];
+
+		waits += cmd->opcode == V2_COMPLETION_WAIT && cmd->store;
+		if (cmd->opcode != V2_INVALIDATE_IOTLB_PAGES ||
+		    cmd->device != pci_dev_id(ctx->pdev))
+			continue;
+		lost = (cmd->last - cmd->start) >> PAGE_SHIFT;
+		sum += min_t(u64, lost + 1, TASK_SIZE_MAX >> PAGE_SHIFT);
+		for (page = 0; page < V2_WARM; page++)
+			if (first + page >= cmd->start >> PAGE_SHIFT &&
+			    first + page <= cmd->last >> PAGE_SHIFT)
+				left -= !test_and_set_bit(page, warm);
+	}
+	kunit_info(test, "row\t%s\t%u\t%u\t%u\t%u\t%llu\t%u\n", what,
+		   ctx->devices, ctx->cmds, waits, changed, sum, left);
+}
+
+static void v2_what_it_costs(struct kunit *test)
+{
+	static const unsigned int pages[] = { 1, 4, 64, 512 };
+	unsigned long addr = V2_BASE + 4 * PAGE_SIZE;
+	struct v2_process child = { };
+	unsigned int i;
+	char what[32];
+
+	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\n",
+		   V2_WARM);
+	for (i = 0; i < ARRAY_SIZE(pages); i++) {
+		v2_map_small(test, 3 * PMD_SIZE);
+		v2_record(test);
+		vm_munmap(V2_BASE + PMD_SIZE, pages[i] * PAGE_SIZE);
+		snprintf(what, sizeof(what), "munmap %u", pages[i]);
+		v2_row(test, what, pages[i]);
+	}
+	v2_map_small(test, 2 * PMD_SIZE);
+	v2_record(test);
+	vm_munmap(addr + PAGE_SIZE, 4 * PAGE_SIZE);
+	v2_row(test, "munmap 4, not aligned", 4);
+
+	vm_munmap(V2_BASE, 3 * PMD_SIZE);
+	v2_map_small(test, V2_WARM * PAGE_SIZE);
+	v2_record(test);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	v2_row(test, "fork", V2_WARM);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_write(addr, PAGE_SIZE), 0);
+	v2_row(test, "copy on write", 1);
+	v2_exit_process(&child);
+
+	v2_map_small(test, 2 * PMD_SIZE);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_mprotect(test, addr, 4 * PAGE_SIZE, 0,
+					  VM_WRITE), 0);
+	v2_row(test, "mprotect 4", 4);
+
+	v2_map_small(test, 2 * PMD_SIZE);
+	v2_record(test);
+	for (i = 0; i < 16; i += 2)
+		KUNIT_EXPECT_EQ(test, v2_madvise(test, V2_BASE + i * PAGE_SIZE,
+						 PAGE_SIZE, MADV_DONTNEED), 0);
+	v2_row(test, "MADV_DONTNEED, 8 of 16", 8);
+
+	v2_map(test, PMD_SIZE, MADV_HUGEPAGE);
+	v2_record(test);
+	v2_split_thp(test, V2_BASE);
+	v2_row(test, "split 2 MiB", 512);
+
+	if (num_online_nodes() > 1) {
+		int a = first_online_node, b = next_online_node(a);
+
+		vm_munmap(V2_BASE, 3 * PMD_SIZE);
+		v2_map_small(test, 64 * PAGE_SIZE);
+		v2_migrate(test, b, a);
+		v2_record(test);
+		KUNIT_EXPECT_EQ(test, v2_migrate(test, a, b), 0);
+		v2_row(test, "migrate 64", 64);
+	}
+}
+
+static struct kunit_case v2_cases[] = {
+	KUNIT_CASE(v2_bind_and_unbind),
+	KUNIT_CASE(v2_bind_what_is_bound),
+	KUNIT_CASE(v2_munmap),
+	KUNIT_CASE(v2_munmap_of_pages_that_are_not_aligned),
+	KUNIT_CASE(v2_munmap_of_everything),
+	KUNIT_CASE(v2_madvise_dontneed),
+	KUNIT_CASE(v2_mprotect_read_only),
+	KUNIT_CASE(v2_fork_and_cow),
+	KUNIT_CASE(v2_thp_split),
+	KUNIT_CASE(v2_thp_zap),
+	KUNIT_CASE(v2_edges_of_the_encoding),
+	KUNIT_CASE(v2_ranges_of_all_kinds),
+	KUNIT_CASE(v2_every_device_of_the_group),
+	KUNIT_CASE(v2_no_device_without_ats),
+	KUNIT_CASE(v2_queue_depth),
+	KUNIT_CASE(v2_pasids_of_the_process_that_changed),
+	KUNIT_CASE(v2_exit_then_unbind),
+	KUNIT_CASE(v2_exit_then_free),
+	KUNIT_CASE(v2_unbind_then_exit),
+	KUNIT_CASE(v2_free_while_bound),
+	KUNIT_CASE(v2_unbind_while_exiting),
+	KUNIT_CASE(v2_remove_while_bound),
+	KUNIT_CASE(v2_remove_then_exit),
+	KUNIT_CASE(v2_fault_while_the_page_goes),
+	KUNIT_CASE(v2_fault_while_the_mapping_goes),
+	KUNIT_CASE(v2_fault_while_unbinding),
+	KUNIT_CASE(v2_returns_after_completion),
+	KUNIT_CASE(v2_completion_never_comes),
+	KUNIT_CASE(v2_command_buffer_full),
+	KUNIT_CASE(v2_command_buffer_wraps),
+	KUNIT_CASE(v2_two_cpus_at_once),
+	KUNIT_CASE(v2_as_qemu_sees_it),
+	KUNIT_CASE(v2_what_it_costs),
+	{ }
+};
+
+static int v2_init(struct kunit *test)
+{
+	struct v2_test *ctx;
+	int ret;
+
+	if (v2.missing)
+		kunit_skip(test, "%s", v2.missing);
+	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
+	if (!ctx)
+		return -ENOMEM;
+	ctx->mm = mm_alloc();
+	if (!ctx->mm)
+		return -ENOMEM;
+	arch_pick_mmap_layout(ctx->mm, &current->signal->rlim[RLIMIT_STACK]);
+	ctx->mm->task_size = TASK_SIZE;
+	kthread_use_mm(ctx->mm);
+	test->priv = ctx;
+
+	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
+	if (!ctx->pdev)
+		return -ENODEV;
+	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+	ctx->iommu = container_of(ctx->pdev->dev.iommu->iommu_dev,
+				  struct amd_iommu, iommu);
+	ret = v2_fork(&ctx->proc, CLONE_VM);
+	if (ret)
+		return ret;
+	return v2_bind(test);
+}
+
+static void v2_exit(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	if (!ctx)
+		return;
+	if (v2_said.device)
+		v2_listen_no_more();
+	if (ctx->iommu)
+		v2_start_iommu(ctx->iommu);
+	if (ctx->bound)
+		amd_iommu_unbind_pasid(ctx->pdev, V2_PASID);
+	if (ctx->device)
+		amd_iommu_free_device(ctx->pdev);
+	v2_exit_process(&ctx->proc);
+	/* A case that gave up took its thread, and the mm with it. */
+	if (ctx->mm && current->mm == ctx->mm) {
+		kthread_unuse_mm(ctx->mm);
+		mmput(ctx->mm);
+	}
+	pci_dev_put(ctx->pdev);
+}
+
+static struct kunit_suite v2_suite = {
+	.name = "amd_iommu_v2",
+	.suite_init = v2_suite_init,
+	.suite_exit = v2_suite_exit,
+	.init = v2_init,
+	.exit = v2_exit,
+	.test_cases = v2_cases,
+};
+
+kunit_test_suites(&v2_suite);
