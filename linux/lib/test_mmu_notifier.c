@@ -31,6 +31,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/shmem_fs.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
 #include <asm/tlb.h>
@@ -459,6 +460,32 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 	mn_child_leave(&child);
 #else
 	kunit_skip(test, "no CONFIG_MEM_SOFT_DIRTY");
+#endif
+}
+
+/* As DRM drivers do, to see what is written next. */
+static void mn_shared_mapping_write_protected(struct kunit *test)
+{
+#ifdef CONFIG_MAPPING_DIRTY_HELPERS
+	unsigned long addr = TEST_BASE, len = 8 * PAGE_SIZE, calls;
+	struct file *file = shmem_file_setup("mn_test", len, 0);
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, len, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, wp_shared_mapping_range(file->f_mapping, 2, 3),
+			3UL);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr + 2 * PAGE_SIZE,
+					    3 * PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 5U);
+	mn_expect_clean(test);
+	fput(file);
+#else
+	kunit_skip(test, "no CONFIG_MAPPING_DIRTY_HELPERS");
 #endif
 }
 
@@ -1056,6 +1083,7 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_mprotect_down_and_up),
 	KUNIT_CASE(mn_fork_write_protects),
 	KUNIT_CASE(mn_soft_dirty_bits_cleared),
+	KUNIT_CASE(mn_shared_mapping_write_protected),
 	KUNIT_CASE(mn_cow_after_fork),
 	KUNIT_CASE(mn_write_fault_on_the_zero_page),
 	KUNIT_CASE(mn_mremap_of_pages),
