@@ -7,43 +7,13 @@
 # shellcheck disable=SC2016 # eval expands it
 set -u
 
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d "${TMPDIR:-/tmp}/test boot.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=scripts/test-lib.sh
+. "$(dirname "$0")/test-lib.sh"
 
-top=$work/top
-stubs=$work/stubs
 doze=98765.$$ # seconds, for what does not end by itself
-passed=0
-failed=0
-
-unset KSRC FORCE NEED_MB BASE_DIR LINUX_DIR SERIES_DIR ARCH GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
-unset TEST_ONLY UNREACHED_SITES MAKEFLAGS CCACHE_DIR
-export LC_ALL=C BUILD=$top/build DOZE=$doze
-export GIT_CONFIG_GLOBAL=$work/gitconfig GIT_CONFIG_NOSYSTEM=1
-printf '[user]\n\tname = Some Body\n\temail = some@body.invalid\n' >"$GIT_CONFIG_GLOBAL"
+export BUILD=$top/build DOZE=$doze
 
 # --- reporting ------------------------------------------------------------
-
-# check TEXT COMMAND...
-check() {
-	local text=$1
-
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "ok - $text"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $text"
-		sed 's/^/# /' "$work/out"
-	fi
-}
-
-# Runs and keeps the output; what a failed check shows.
-run() {
-	"$@" >"$work/out" 2>&1
-}
 
 # gives STATUS TEXT COMMAND...: ends with this status and says this
 gives() {
@@ -52,15 +22,6 @@ gives() {
 	shift 2
 	run "$@" || got=$?
 	[ "$got" = "$want" ] && grep -qF -e "$text" "$work/out"
-}
-
-# fails_saying TEXT COMMAND...: with one line "error: ..." that has TEXT
-fails_saying() {
-	local text=$1
-
-	shift
-	! run "$@" && [ "$(grep -c '^error: ' "$work/out")" = 1 ] &&
-		grep '^error: ' "$work/out" | grep -qF -e "$text"
 }
 
 fresh() {
@@ -488,5 +449,4 @@ test_mutate
 test_run
 test_build
 test_test
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish

@@ -6,55 +6,16 @@
 # shellcheck disable=SC2016 # eval expands it
 set -u
 
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d "${TMPDIR:-/tmp}/test scripts.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+# shellcheck source=scripts/test-lib.sh
+. "$(dirname "$0")/test-lib.sh"
 
-top=$work/top
 lin=$top/build/linux
 src=$work/src
-stubs=$work/stubs
-passed=0
-failed=0
-
-unset BUILD KSRC FORCE NEED_MB BASE_DIR LINUX_DIR SERIES_DIR ARCH GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE
-export LC_ALL=C
-export GIT_CONFIG_GLOBAL=$work/gitconfig GIT_CONFIG_NOSYSTEM=1
-printf '[user]\n\tname = Some Body\n\temail = some@body.invalid\n' >"$GIT_CONFIG_GLOBAL"
 
 # --- reporting ------------------------------------------------------------
 
-# check TEXT COMMAND...
-check() {
-	local text=$1
-
-	shift
-	if "$@"; then
-		passed=$((passed + 1))
-		echo "ok - $text"
-	else
-		failed=$((failed + 1))
-		echo "not ok - $text"
-		sed 's/^/# /' "$work/out"
-	fi
-}
-
-# Runs and keeps the output; what a failed check shows.
-run() {
-	"$@" >"$work/out" 2>&1
-}
-
 succeeds() {
 	run "$@"
-}
-
-# fails_saying TEXT COMMAND...: with one line "error: ..." that has TEXT
-fails_saying() {
-	local text=$1
-
-	shift
-	! run "$@" && [ "$(grep -c '^error: ' "$work/out")" = 1 ] &&
-		grep '^error: ' "$work/out" | grep -qF -e "$text"
 }
 
 says() {
@@ -635,5 +596,4 @@ test_own_work
 test_refresh
 test_export
 test_overrides
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+finish
