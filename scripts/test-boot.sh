@@ -30,17 +30,6 @@ fresh() {
 	cp -a "$here" "$top/scripts"
 }
 
-# stub NAME: stdin becomes a script that stands before the real command
-stub() {
-	mkdir -p "$stubs"
-	{ echo '#!/bin/bash'; cat; } >"$stubs/$1"
-	chmod +x "$stubs/$1"
-}
-
-stubbed() {
-	PATH=$stubs:$PATH "$@"
-}
-
 # --- boot.sh --------------------------------------------------------------
 
 good_console() {

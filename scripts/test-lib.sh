@@ -47,6 +47,17 @@ fails_saying() {
 		grep '^error: ' "$work/out" | grep -qF -e "$text"
 }
 
+# stub NAME: stdin becomes a script that stands before the real command
+stub() {
+	mkdir -p "$stubs"
+	{ echo '#!/bin/bash'; cat; } >"$stubs/$1"
+	chmod +x "$stubs/$1"
+}
+
+stubbed() {
+	PATH=$stubs:$PATH "$@"
+}
+
 # The last line, and the exit status.
 finish() {
 	echo "$passed passed, $failed failed"

@@ -159,17 +159,6 @@ edit_lin() {
 	echo "$2" >>"$lin/$1"
 }
 
-# stub NAME: its body, from stdin, stands before the real command
-stub() {
-	mkdir -p "$stubs"
-	{ echo '#!/bin/bash'; cat; } >"$stubs/$1"
-	chmod +x "$stubs/$1"
-}
-
-stubbed() {
-	PATH=$stubs:$PATH "$@"
-}
-
 # --- sources that are refused ---------------------------------------------
 
 tarball() {
