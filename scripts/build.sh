@@ -3,7 +3,7 @@
 #
 # build.sh [stock|base|series]
 #
-# Makes build/kernels/STATE/vmlinux, with build.log and warnings beside it, in
+# Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
 # build/x86_64. All states share that directory: what is the same in two of them is
 # compiled once, and ccache has the rest. The work tree of build/linux goes to STATE
 # first. If it is there already, changes in it that are not committed are built, too.
@@ -87,7 +87,8 @@ environment() {
 }
 
 # ccache makes paths relative to obj; __FILE__ is to be without them all the same.
-kmake=(make -C "$tree" "O=$obj" ARCH=x86_64 "CC=ccache gcc" KCFLAGS=-fmacro-prefix-map=../linux/=)
+# -g1 has line numbers and what was inlined, and does not change the code.
+kmake=(make -C "$tree" "O=$obj" ARCH=x86_64 "CC=ccache gcc" "KCFLAGS=-g1 -fmacro-prefix-map=../linux/=")
 
 # --- configuration --------------------------------------------------------
 
@@ -237,7 +238,8 @@ build() {
 		die "$state does not build; $(short "$log") has all of it"
 	}
 	cut -f 2 "$warnings" | atomic "$out/warnings"
-	cp "$obj/vmlinux" "$out/vmlinux.tmp"
+	objcopy --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
+	objcopy --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
 	mv "$out/vmlinux.tmp" "$out/vmlinux"
 	atomic "$out/stamp" <<<"$wanted"
 	note "[build $state] $(short "$out")/vmlinux is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
@@ -255,7 +257,7 @@ case $BUILD in
 *[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;
 esac
 need_packages "${kernel_packages[@]}"
-need_commands git make gcc ccache flex bison bc
+need_commands git make gcc ccache flex bison bc objcopy
 [ -d "$tree/.git" ] || die "there is no tree yet; run 'make tree'"
 [ -f "$fragment" ] || die "$(short "$fragment") is missing; it is the configuration of the kernel"
 if up_to_date; then

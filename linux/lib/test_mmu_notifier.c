@@ -16,20 +16,26 @@
  */
 
 #include <kunit/test.h>
+#include <linux/anon_inodes.h>
 #include <linux/completion.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/hugetlb.h>
 #include <linux/kthread.h>
+#include <linux/memblock.h>
 #include <linux/mempolicy.h>
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #include <linux/mmu_notifier.h>
 #include <linux/mount.h>
 #include <linux/pagemap.h>
+#include <linux/pfn_t.h>
+#include <linux/rmap.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/numa_balancing.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/sysctl.h>
 #include <linux/sched/task.h>
 #include <linux/shmem_fs.h>
 #include <linux/syscalls.h>
@@ -489,6 +495,60 @@ static void mn_shared_mapping_write_protected(struct kunit *test)
 #endif
 }
 
+/* As write-back does, to see what is written during it. */
+static void mn_shared_page_cleaned(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct file *file = shmem_file_setup("mn_test", len, 0);
+	struct folio *folio;
+
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, len, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	folio = filemap_lock_folio(file->f_mapping, 1);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, folio_mkclean(folio), 1);
+	folio_unlock(folio);
+	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr + PAGE_SIZE,
+					    PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 3U);
+	mn_expect_clean(test);
+	fput(file);
+}
+
+static void mn_numa_hinting(struct kunit *test)
+{
+#ifdef CONFIG_NUMA_BALANCING
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	int mode = sysctl_numa_balancing_mode;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare(test, addr, len);
+	lru_add_drain_all();
+	calls = mn_calls(test);
+	/* With one user, pages that are on its node are left alone. */
+	mmget(mm);
+	set_numabalancing_state(true);
+	mmap_read_lock(mm);
+	KUNIT_EXPECT_EQ(test, change_prot_numa(vma_lookup(mm, addr), addr,
+					       addr + len), 4UL);
+	mmap_read_unlock(mm);
+	set_numabalancing_state(mode);
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	mn_expect_clean(test);
+#else
+	kunit_skip(test, "no CONFIG_NUMA_BALANCING");
+#endif
+}
+
 static void mn_cow_after_fork(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
@@ -519,6 +579,41 @@ static void mn_write_fault_on_the_zero_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	mn_expect_clean(test);
+}
+
+/*
+ * Write protection by userfaultfd may leave its flush to a gather that is still
+ * open: a page must not be copied with the old entry in a TLB.
+ */
+static void mn_write_before_a_pending_flush(struct kunit *test)
+{
+#ifdef CONFIG_HAVE_ARCH_USERFAULTFD_WP
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_child child = { };
+	struct mmu_gather outer;
+
+	mn_prepare(test, addr, len);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	mmap_write_lock(mm);
+	vma_lookup(mm, addr)->vm_flags |= VM_UFFD_WP;
+	mmap_write_unlock(mm);
+	tlb_gather_mmu(&outer, mm);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	/* Before the copy, and when the copy takes the place of the page. */
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 2U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 2UL);
+	tlb_finish_mmu(&outer);
+	mmap_write_lock(mm);
+	vma_lookup(mm, addr)->vm_flags &= ~VM_UFFD_WP;
+	mmap_write_unlock(mm);
+	mn_expect_clean(test);
+	mn_child_leave(&child);
+#else
+	kunit_skip(test, "no write protection by userfaultfd");
+#endif
 }
 
 static void mn_mremap_of_pages(struct kunit *test)
@@ -703,6 +798,189 @@ static void mn_thp_collapse(struct kunit *test)
 	mn_expect_clean(test);
 }
 
+static void mn_thp_mprotect(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare_thp(test, addr);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, PMD_SIZE, 0, VM_WRITE), 0);
+	KUNIT_EXPECT_TRUE(test, mn_is_thp(mm, addr));
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+/* No page goes: the accessed or the dirty bit does. */
+static void mn_thp_aged(struct kunit *test, int advice, unsigned long n)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare_thp(test, addr);
+	lru_add_drain_all();
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, PMD_SIZE, advice), 0);
+	KUNIT_EXPECT_TRUE(test, mn_is_thp(mm, addr));
+	KUNIT_EXPECT_EQ(test, (unsigned long)mn_calls_with(test, calls, addr,
+							   PMD_SIZE), n);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, n);
+	mn_expect_clean(test);
+}
+
+static void mn_thp_madvise_cold(struct kunit *test)
+{
+	mn_thp_aged(test, MADV_COLD, 2);
+}
+
+static void mn_thp_madvise_free(struct kunit *test)
+{
+	mn_thp_aged(test, MADV_FREE, 2);
+}
+
+/* A part of it is unmapped, and the file has the rest: nothing is mapped then. */
+static void mn_thp_of_a_file_split(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct vm_area_struct *vma;
+	struct file *file;
+
+	if (!has_transparent_hugepage())
+		kunit_skip(test, "no transparent huge pages");
+	file = shmem_file_setup("mn_test", PMD_SIZE, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, PMD_SIZE,
+				      PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	fput(file);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PMD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	/* Small pages become a huge one: they go, and their page table. */
+	calls = mn_calls(test);
+	if (do_madvise(mm, addr, PMD_SIZE, MADV_COLLAPSE))
+		kunit_skip(test, "no huge page to be had");
+	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, mn_read(addr, PAGE_SIZE), 0);
+	if (!mn_is_thp(mm, addr))
+		kunit_skip(test, "the huge page is not mapped by a PMD");
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	calls = mn_calls(test);
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	split_huge_pmd_address(vma, addr, false, NULL);
+	mmap_read_unlock(mm);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
+/* Huge PUDs: 1 GiB of device memory, as a driver maps it. */
+
+#ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
+static int mn_pud_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_flags |= VM_PFNMAP | VM_IO | VM_DONTEXPAND;
+	return 0;
+}
+
+static const struct file_operations mn_pud_fops = {
+	.mmap = mn_pud_mmap,
+};
+
+/* No memory is there: only the device looks at this page table. */
+static void mn_prepare_pud(struct kunit *test, unsigned long addr)
+{
+	unsigned long pfn = ALIGN(max_pfn, PUD_SIZE >> PAGE_SHIFT);
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct file *file;
+	pud_t *pud = NULL;
+	p4d_t *p4d;
+
+	file = anon_inode_getfile("[mn_test]", &mn_pud_fops, NULL, O_RDWR);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, PUD_SIZE,
+				      PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	fput(file);
+	mmap_read_lock(mm);
+	p4d = p4d_alloc(mm, pgd_offset(mm, addr), addr);
+	if (p4d)
+		pud = pud_alloc(mm, p4d, addr);
+	if (pud) {
+		struct vm_fault vmf = {
+			.vma = vma_lookup(mm, addr),
+			.address = addr,
+			.pud = pud,
+		};
+
+		KUNIT_EXPECT_EQ(test,
+				vmf_insert_pfn_pud(&vmf, pfn_to_pfn_t(pfn),
+						   true),
+				(vm_fault_t)VM_FAULT_NOPAGE);
+	}
+	mmap_read_unlock(mm);
+	KUNIT_ASSERT_NOT_NULL(test, pud);
+	KUNIT_EXPECT_TRUE(test, pud_trans_huge(*pud));
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, 4 * PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr + PUD_SIZE - PAGE_SIZE,
+					 PAGE_SIZE), 0);
+}
+
+/* The mapping goes: who split it fills in what is needed. */
+static void mn_huge_pud_split(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct vm_area_struct *vma;
+	pud_t *pud;
+
+	mn_prepare_pud(test, addr);
+	calls = mn_calls(test);
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	pud = pud_offset(p4d_offset(pgd_offset(mm, addr), addr), addr);
+	split_huge_pud(vma, pud, addr);
+	mmap_read_unlock(mm);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PUD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_huge_pud_mremap(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, to = addr + 2 * PUD_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare_pud(test, addr);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mremap(mm, addr, PUD_SIZE, to), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PUD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, to, 4 * PAGE_SIZE), 0);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(to, PUD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, to, 4 * PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+}
+#else
+static void mn_huge_pud_split(struct kunit *test)
+{
+	kunit_skip(test, "this architecture has no huge PUDs");
+}
+
+static void mn_huge_pud_mremap(struct kunit *test)
+{
+	kunit_skip(test, "this architecture has no huge PUDs");
+}
+#endif
+
 /* hugetlb. */
 
 static unsigned long mn_prepare_hugetlb(struct kunit *test)
@@ -748,6 +1026,19 @@ static void mn_hugetlb_cow_after_fork(struct kunit *test)
 	mn_child_leave(&child);
 }
 
+static void mn_hugetlb_mprotect(struct kunit *test)
+{
+	unsigned long addr, calls;
+
+	addr = mn_prepare_hugetlb(test);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mn_test(test)->mm, addr, HPAGE_SIZE,
+					  0, VM_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, HPAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
 /* Pages that move, and page tables that go. */
 
 /* The pages are on either node; there and back, and all have moved. */
@@ -776,6 +1067,22 @@ static void mn_migrate_to_another_node(struct kunit *test)
 	mn_migrate_all(test);
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
+	mn_expect_clean(test);
+}
+
+static void mn_thp_migrate_to_another_node(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+
+	if (num_online_nodes() < 2)
+		kunit_skip(test, "one node only");
+	mn_prepare_thp(test, addr);
+	lru_add_drain_all();
+	calls = mn_calls(test);
+	mn_migrate_all(test);
+	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, PMD_SIZE),
+			0U);
 	mn_expect_clean(test);
 }
 
@@ -829,6 +1136,73 @@ static void mn_migrate_vma_collects_shared_pages(struct kunit *test)
 #else
 	kunit_skip(test, "no CONFIG_DEVICE_MIGRATION");
 #endif
+}
+
+/* Pages that one process has move; the zero page gives way to a real one. */
+static void mn_migrate_vma_moves_pages(struct kunit *test)
+{
+#ifdef CONFIG_DEVICE_MIGRATION
+	unsigned long addr = TEST_BASE, len = 2 * PAGE_SIZE, calls;
+	unsigned long src[2] = { }, dst[2] = { };
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct migrate_vma args = {
+		.src = src, .dst = dst,
+		.start = addr, .end = addr + len,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct page *page;
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_read(addr + PAGE_SIZE, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+	lru_add_drain_all();
+	calls = mn_calls(test);
+	mmap_read_lock(mm);
+	args.vma = vma_lookup(mm, addr);
+	KUNIT_EXPECT_EQ(test, migrate_vma_setup(&args), 0);
+	KUNIT_EXPECT_EQ(test, args.cpages, 2UL);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
+	for (i = 0; i < 2; i++) {
+		page = alloc_page_vma(GFP_HIGHUSER_MOVABLE, args.vma,
+				      addr + i * PAGE_SIZE);
+		if (page) {
+			clear_highpage(page);
+			lock_page(page);
+			dst[i] = migrate_pfn(page_to_pfn(page));
+		}
+	}
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(mm);
+	KUNIT_EXPECT_TRUE(test, src[0] & MIGRATE_PFN_MIGRATE);
+	KUNIT_EXPECT_TRUE(test, src[1] & MIGRATE_PFN_MIGRATE);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr + PAGE_SIZE,
+					    PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	mn_expect_clean(test);
+#else
+	kunit_skip(test, "no CONFIG_DEVICE_MIGRATION");
+#endif
+}
+
+static void mn_reclaim(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare(test, addr, len);
+	lru_add_drain_all();
+	/* Pages that may be dropped: reclaim needs no swap for them. */
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, len, MADV_FREE), 0);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
+	mn_expect_clean(test);
 }
 
 /* A thread that uses the mm on another CPU, so that its flush is a remote one. */
@@ -1084,8 +1458,11 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_fork_write_protects),
 	KUNIT_CASE(mn_soft_dirty_bits_cleared),
 	KUNIT_CASE(mn_shared_mapping_write_protected),
+	KUNIT_CASE(mn_shared_page_cleaned),
+	KUNIT_CASE(mn_numa_hinting),
 	KUNIT_CASE(mn_cow_after_fork),
 	KUNIT_CASE(mn_write_fault_on_the_zero_page),
+	KUNIT_CASE(mn_write_before_a_pending_flush),
 	KUNIT_CASE(mn_mremap_of_pages),
 	KUNIT_CASE(mn_mremap_of_a_page_table),
 	KUNIT_CASE(mn_mremap_of_a_pmd_table),
@@ -1095,11 +1472,21 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_thp_mremap),
 	KUNIT_CASE(mn_thp_write_to_the_zero_page),
 	KUNIT_CASE(mn_thp_collapse),
+	KUNIT_CASE(mn_thp_mprotect),
+	KUNIT_CASE(mn_thp_madvise_cold),
+	KUNIT_CASE(mn_thp_madvise_free),
+	KUNIT_CASE(mn_thp_of_a_file_split),
+	KUNIT_CASE(mn_huge_pud_split),
+	KUNIT_CASE(mn_huge_pud_mremap),
 	KUNIT_CASE(mn_hugetlb_munmap),
 	KUNIT_CASE(mn_hugetlb_cow_after_fork),
+	KUNIT_CASE(mn_hugetlb_mprotect),
 	KUNIT_CASE(mn_migrate_to_another_node),
+	KUNIT_CASE(mn_thp_migrate_to_another_node),
 	KUNIT_CASE(mn_hugetlb_migrate_to_another_node),
 	KUNIT_CASE(mn_migrate_vma_collects_shared_pages),
+	KUNIT_CASE(mn_migrate_vma_moves_pages),
+	KUNIT_CASE(mn_reclaim),
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
 	KUNIT_CASE(mn_nested_gather),
 	KUNIT_CASE(mn_nested_gather_frees_the_last_tables),

@@ -1,0 +1,117 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# reach.sh SITES: which tests execute the TLB flush sites in the kernel of the series.
+#
+# SITES is a table with the columns file and line, of sites.sh. The line numbers of the
+# compiler say which call instructions of vmlinux belong to a site, QEMU which of
+# them came back while a test ran. Writes build/report/reach.tsv: file, line, tests; with
+# "not built" for a site that the configuration leaves out, and "-" for one that no
+# test has executed.
+set -eu -o pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "$(dirname "$0")/kernel.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+kernel=$BUILD/kernels/series/vmlinux
+work=$BUILD/reach
+report=$BUILD/report/reach.tsv
+
+# address, address behind it, of each call of something that may have to do with TLBs
+calls() {
+	objdump -d --no-show-raw-insn "$kernel" | awk '
+	call { print call, substr($1, 1, length($1) - 1) }
+	{ call = "" }
+	$2 == "call" && $NF ~ /tlb|clear_flush|p[mu]dp_|ptep_|mmu_notifier|unshare/ {
+		call = substr($1, 1, length($1) - 1)
+	}'
+}
+
+# address, then file:line of the call, and of each inlined function that it is in
+lines() {
+	addr2line -a -i -e "$kernel.debug" | awk '
+	/^0x/ {
+		if (NR > 1)
+			print line
+		line = substr($0, 3)
+		next
+	}
+	{
+		sub(/ \(discriminator.*/, "")
+		sub(/^.*\/linux\//, "")
+		line = line " " $0
+	}
+	END { print line }'
+}
+
+# address behind the call, file:line, of the calls that belong to sites
+places() {
+	calls >"$work/calls"
+	cut -d ' ' -f 1 "$work/calls" | lines >"$work/lines"
+	awk '
+	FILENAME == ARGV[1] {
+		if (split($0, f, "\t") > 1 && f[2] ~ /^[0-9]+$/)
+			site[f[1] ":" f[2]] = 1
+		next
+	}
+	FILENAME == ARGV[2] {
+		behind[$1] = $2
+		next
+	}
+	{
+		for (i = 2; i <= NF; i++)
+			if ($i in site)
+				print behind[$1], $i
+	}' "$sites" "$work/calls" "$work/lines" | sort -u
+}
+
+# address, test: what has been executed
+boot() {
+	local log=$work/kunit.log
+
+	cut -d ' ' -f 1 "$work/places" | sort -u >"$work/addresses"
+	"$here/boot.sh" -k "$kernel" -o "$log" -x "$work/addresses" -t 300 "${boot_args[@]}" \
+		'kunit.filter_glob=mmu_notifier_[sa]*'
+	cp "$log.executed" "$work/executed"
+}
+
+# file, line, tests
+table() {
+	printf 'file\tline\ttests\n'
+	awk -F '\t' -v OFS='\t' '
+	FILENAME == ARGV[1] {
+		split($0, f, " ")
+		tests[f[1]] = tests[f[1]] (tests[f[1]] ? "," : "") f[3]
+		next
+	}
+	FILENAME == ARGV[2] {
+		split($0, f, " ")
+		built[f[2]] = 1
+		n = split(tests[f[1]], t, ",")
+		for (i = 1; i <= n; i++)
+			if (!((f[2], t[i]) in seen)) {
+				seen[f[2], t[i]] = 1
+				by[f[2]] = by[f[2]] (by[f[2]] ? "," : "") t[i]
+			}
+		next
+	}
+	$2 ~ /^[0-9]+$/ {
+		where = $1 ":" $2
+		print $1, $2, !(where in built) ? "not built" : where in by ? by[where] : "-"
+	}' "$work/executed" "$work/places" "$sites"
+}
+
+[ $# = 1 ] || die "usage: reach.sh SITES"
+sites=$1
+[ -s "$sites" ] || die "there is no table $sites; scripts/sites.sh writes one"
+need_packages "${kernel_packages[@]}"
+need_commands objdump addr2line awk
+[ -s "$kernel" ] && [ -s "$kernel.debug" ] || die "there is no $(short "$kernel"); scripts/build.sh makes it"
+mkdir -p "$work" "$BUILD/report"
+boot_args=()
+places >"$work/places"
+[ -s "$work/places" ] || die "no call in $(short "$kernel") belongs to a site of $sites; do the line numbers fit?"
+boot
+table | atomic "$report"
