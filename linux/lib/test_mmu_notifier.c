@@ -846,6 +846,7 @@ static void mn_thp_of_a_file_split(struct kunit *test)
 	struct mm_struct *mm = mn_test(test)->mm;
 	struct vm_area_struct *vma;
 	struct file *file;
+	int ret;
 
 	if (!has_transparent_hugepage())
 		kunit_skip(test, "no transparent huge pages");
@@ -859,8 +860,9 @@ static void mn_thp_of_a_file_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
 	/* Small pages become a huge one: they go, and their page table. */
 	calls = mn_calls(test);
-	if (do_madvise(mm, addr, PMD_SIZE, MADV_COLLAPSE))
-		kunit_skip(test, "no huge page to be had");
+	ret = do_madvise(mm, addr, PMD_SIZE, MADV_COLLAPSE);
+	if (ret)
+		kunit_skip(test, "no huge page to be had: %d", ret);
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
