@@ -35,13 +35,35 @@ is_number() {
 
 # --- QEMU -----------------------------------------------------------------
 
+# The kernel says which machine it is for, in its ELF header.
+choose_machine() {
+	local em_aarch64=183
+
+	if [ "$(od -An -tu2 -j 18 -N 2 "$kernel" 2>/dev/null | tr -d ' ')" = $em_aarch64 ]; then
+		system=aarch64 board=virt console=ttyAMA0
+		packages=(qemu-system-arm binutils-aarch64-linux-gnu)
+	else
+		system=x86_64 board=q35 console="ttyS0 earlyprintk=serial"
+		packages=(qemu-system-x86)
+	fi
+}
+
+# QEMU loads an x86-64 kernel as vmlinux (by PVH), an arm64 one as Image.
+make_image() {
+	image=$kernel
+	[ "$system" = aarch64 ] || return 0
+	image=$log.image
+	aarch64-linux-gnu-objcopy -O binary -R .note -R .comment -S "$kernel" "$image" ||
+		die "$(short "$kernel") does not become an Image; is it a complete vmlinux?"
+}
+
 # Two nodes, to migrate pages between. Each CPU is a socket: Linux warns about
 # siblings on different nodes.
 machine() {
 	local cpu node1=$(((ncpus + 1) / 2))
 
 	args=(
-		-accel tcg -M q35 -cpu max -m 1G
+		-accel tcg -M "$board" -cpu max -m 1G
 		-smp "$ncpus,sockets=$ncpus,cores=1,threads=1"
 		-nodefaults -no-reboot -display none -serial stdio
 		-object "memory-backend-ram,id=m0,size=512M"
@@ -65,7 +87,7 @@ amd_iommu() {
 }
 
 command_line() {
-	local line="console=ttyS0 earlyprintk=serial oops=panic panic=-1 hugepages=8 kunit_shutdown=poweroff"
+	local line="console=$console oops=panic panic=-1 hugepages=8 kunit_shutdown=poweroff"
 
 	case " $* " in
 	*" kunit.filter_glob="*) ;;
@@ -76,10 +98,10 @@ command_line() {
 
 # Sets status. Ends with this script, however that ends.
 run_qemu() {
-	timeout --foreground -k 5 "$seconds" qemu-system-x86_64 "${args[@]}" \
-		-kernel "$kernel" -append "$(command_line "$@")" </dev/null >"$log" 2>"$log.err" 9>&- &
+	timeout --foreground -k 5 "$seconds" "qemu-system-$system" "${args[@]}" \
+		-kernel "$image" -append "$(command_line "$@")" </dev/null >"$log" 2>"$log.err" 9>&- &
 	qemu=$!
-	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err"' EXIT
+	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err" "$log.image"' EXIT
 	trap 'exit 2' INT TERM HUP
 	status=0
 	wait "$qemu" || status=$?
@@ -221,10 +243,13 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ "$ncpus" -le 8 ] || usage "-s $ncpus is more than the 8 CPUs of the kernel"
 [[ $functions =~ ^[0-8]$ ]] || usage "-a $functions is no number of functions, which is 8 at most"
 [ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
-need_packages qemu-system-x86
-need_commands qemu-system-x86_64 awk timeout
+choose_machine
+[ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
+need_packages "${packages[@]}"
+need_commands "qemu-system-$system" awk timeout
 mkdir -p "$(dirname "$log")"
 rm -f "$log" "$log.cases"
+make_image
 machine
 [ "$functions" = 0 ] || amd_iommu
 run_qemu "$@"

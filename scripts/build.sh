@@ -4,9 +4,10 @@
 # build.sh [stock|base|series]
 #
 # Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
-# build/x86_64. All states share that directory: what is the same in two of them is
-# compiled once, and ccache has the rest. The work tree of build/linux goes to STATE
-# first. If it is there already, changes in it that are not committed are built, too.
+# build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
+# states share that directory: what is the same in two of them is compiled once, and
+# ccache has the rest. The work tree of build/linux goes to STATE first. If it is there
+# already, changes in it that are not committed are built, too.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -15,12 +16,13 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 state=${1:-series}
-fragment=$BASE_DIR/configs/x86_64.config
-obj=$BUILD/x86_64
+fragments=("$BASE_DIR/configs/common.config" "$BASE_DIR/configs/$arch.config")
+obj=$BUILD/$arch
 running=$obj/.running   # there while make is
 built=$obj/.built       # the state that was built last
 warnings=$obj/.warnings # object<TAB>warning, of all that is in obj
-out=$BUILD/kernels/$state
+out=$(kernel_dir "$state")
+name=${out##*/}
 log=$out/build.log
 disk_mb=2500
 objects=1140 # in a full build, until one has been counted
@@ -52,10 +54,10 @@ edits() {
 inputs() {
 	tgit rev-parse "$(state_ref)^{tree}"
 	edits
-	sha256sum <"$fragment"
+	cat "${fragments[@]}" | sha256sum
 	sha256sum <"$here/build.sh"
-	gcc --version | head -n 1
-	ld --version | head -n 1
+	"${cross}gcc" --version | head -n 1
+	"${cross}ld" --version | head -n 1
 }
 
 up_to_date() {
@@ -88,7 +90,7 @@ environment() {
 
 # ccache makes paths relative to obj; __FILE__ is to be without them all the same.
 # -g1 has line numbers and what was inlined, and does not change the code.
-kmake=(make -C "$tree" "O=$obj" ARCH=x86_64 "CC=ccache gcc" "KCFLAGS=-g1 -fmacro-prefix-map=../linux/=")
+kmake=(make -C "$tree" "O=$obj" "ARCH=$arch" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "KCFLAGS=-g1 -fmacro-prefix-map=../linux/=")
 
 # --- configuration --------------------------------------------------------
 
@@ -99,9 +101,8 @@ is_known() {
 
 # Options depend on each other: what was asked for need not be what came out.
 check_options() {
-	local line option name lost=
+	local line option lost=
 
-	name=$(short "$fragment")
 	while read -r line; do
 		case $line in
 		CONFIG_*=*)
@@ -115,8 +116,8 @@ check_options() {
 		*) continue ;;
 		esac
 		! is_known "$option" || lost="$lost, '$line'"
-	done <"$fragment"
-	[ -z "$lost" ] || die "these lines of $name have no effect: ${lost#, }; give it what they depend on"
+	done < <(cat "${fragments[@]}")
+	[ -z "$lost" ] || die "these lines of $(short "$BASE_DIR/configs") have no effect: ${lost#, }; give it what they depend on"
 }
 
 first_error() {
@@ -126,7 +127,7 @@ first_error() {
 configure() {
 	{
 		"${kmake[@]}" tinyconfig &&
-			(cd "$obj" && "$tree/scripts/kconfig/merge_config.sh" -m -O "$obj" "$obj/.config" "$fragment") &&
+			(cd "$obj" && "$tree/scripts/kconfig/merge_config.sh" -m -O "$obj" "$obj/.config" "${fragments[@]}") &&
 			"${kmake[@]}" olddefconfig
 	} >"$out/config.log" 2>&1 ||
 		die "the configuration failed: $(first_error "$out/config.log"); $(short "$out")/config.log has all of it"
@@ -149,7 +150,7 @@ follow() {
 	local pid=$1 total=$2 line last=0
 
 	while kill -0 "$pid" 2>/dev/null; do
-		line="[build $state] $(count_objects)${total:+/$total} objects, $(minutes "$SECONDS")"
+		line="[build $name] $(count_objects)${total:+/$total} objects, $(minutes "$SECONDS")"
 		if [ -t 2 ]; then
 			printf '\r%s' "$line" >&2
 		elif [ $((SECONDS - last)) -ge 15 ]; then
@@ -228,7 +229,7 @@ run_make() {
 }
 
 build() {
-	note "[build $state] $(tgit log -1 --format=%s stock), configuration $(short "$fragment")"
+	note "[build $name] $(tgit log -1 --format=%s stock), configuration of $arch"
 	recover
 	mkdir -p "$obj" "$out"
 	rm -f "$out/stamp"
@@ -238,36 +239,34 @@ build() {
 		die "$state does not build; $(short "$log") has all of it"
 	}
 	cut -f 2 "$warnings" | atomic "$out/warnings"
-	objcopy --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
-	objcopy --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
+	"${cross}objcopy" --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
+	"${cross}objcopy" --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
 	mv "$out/vmlinux.tmp" "$out/vmlinux"
 	atomic "$out/stamp" <<<"$wanted"
-	note "[build $state] $(short "$out")/vmlinux is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
+	note "[build $name] $(short "$out")/vmlinux is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
 }
 
 case $state in
 stock | base | series) ;;
 *) die "there is no state '$state'; usage: build.sh [stock|base|series]" ;;
 esac
-case ${ARCH:-x86_64} in
-x86_64 | x86) ;;
-*) die "ARCH=$ARCH is not supported; only x86_64 kernels are built and run" ;;
-esac
 case $BUILD in
 *[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;
 esac
 need_packages "${kernel_packages[@]}"
-need_commands git make gcc ccache flex bison bc objcopy
+need_commands git make gcc "${cross}gcc" ccache flex bison bc "${cross}objcopy"
 [ -d "$tree/.git" ] || die "there is no tree yet; run 'make tree'"
-[ -f "$fragment" ] || die "$(short "$fragment") is missing; it is the configuration of the kernel"
+for fragment in "${fragments[@]}"; do
+	[ -f "$fragment" ] || die "$(short "$fragment") is missing; it is the configuration of the kernel"
+done
 if up_to_date; then
-	note "[build $state] up to date"
+	note "[build $name] up to date"
 	exit 0
 fi
 [ -d "$obj" ] || need_disk "$disk_mb" "$BUILD"
 take_tree
 if up_to_date; then # since whoever had the lock has built it
-	note "[build $state] up to date"
+	note "[build $name] up to date"
 	exit 0
 fi
 environment

@@ -13,7 +13,7 @@ set -eu
 . "$(dirname "$0")/kernel.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
-kernel=$BUILD/kernels/series/vmlinux
+kernel=$(kernel_dir series)/vmlinux
 log=${1:-$BUILD/report/demo.log}
 report=$BUILD/report/demo.tsv
 policies=4

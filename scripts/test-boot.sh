@@ -151,6 +151,19 @@ test_boot() {
 	check "a QEMU that fails is quoted" boots 2 "QEMU failed with status 1: qemu: no such machine"
 	check "and no console of an earlier boot is left" [ ! -s "$work/boot.log" ]
 
+	console ''
+	stub dpkg-query <<<'echo "ii "'
+	stub aarch64-linux-gnu-objcopy <<<'echo "Image of $(tail -n 1 "${@: -2:1}")" >"${@: -1}"'
+	stub qemu-system-aarch64 <<<"cp '$work/boot.log.image' '$work/image'; echo \"\$*\" >'$work/args'; cat '$work/console'"
+	{ head -c 18 /dev/zero; printf "\267\0\nthis kernel\n"; } >"$work/arm64"
+	check "an arm64 kernel has a QEMU of its own" gives 0 "3 passed" boot -k "$work/arm64"
+	check "which gets its Image" [ "$(cat "$work/image")" = "Image of this kernel" ]
+	check "and its machine and console" grep -q -e "-M virt .*console=ttyAMA0" "$work/args"
+	check "no Image is left" [ ! -e "$work/boot.log.image" ]
+	check "it has no AMD IOMMU" gives 2 "-a is for x86-64" boot -k "$work/arm64" -a 2
+	stub aarch64-linux-gnu-objcopy <<<'exit 1'
+	check "an arm64 kernel that is damaged" gives 2 "does not become an Image" boot -k "$work/arm64"
+
 	check "a kernel that is not there" gives 2 "there is no kernel" "$top/scripts/boot.sh" -k "$work/none" -o "$work/boot.log"
 	check "a time that is none" gives 2 "-t soon is no number" boot -t soon
 	check "CPUs that are none" gives 2 "-s 0 is no number" boot -s 0
@@ -261,6 +274,7 @@ test_mutate() {
 	head -c 3000 "$work/program" >"$work/cut"
 	check "so is one that is cut short" fails_saying "has no function" mutate list "$work/cut"
 	check "and a call without its arguments" fails_saying "usage" mutate knock "$work/program" "$work/mutant"
+
 }
 
 # --- run.sh ---------------------------------------------------------------
@@ -304,7 +318,9 @@ make_kernel() {
 	printf 'config GOOD\n\tbool\nconfig PICKY\n\tbool\n' >"$lin/Kconfig"
 	cat >"$lin/scripts/kconfig/merge_config.sh" <<-'EOF'
 	#!/bin/sh
-	cat "$5" >>"$3/.config"
+	out=$3
+	shift 4
+	cat "$@" >>"$out/.config"
 	EOF
 	chmod +x "$lin/scripts/kconfig/merge_config.sh"
 	cat >"$lin/Makefile" <<-'EOF'
@@ -317,6 +333,7 @@ make_kernel() {
 	vmlinux: $(O)/a.o $(O)/b.o
 	>@echo "  LD      vmlinux"
 	>@cat $^ >"$(O)/vmlinux"
+	>@echo "ARCH=$(ARCH) CROSS_COMPILE=$(CROSS_COMPILE)" >"$(O)/made"
 	%.o:
 	>@echo "  CC      $(@F)"
 	>@if grep error "$<"; then false; fi
@@ -335,7 +352,9 @@ make_kernel() {
 	git -C "$lin" tag stock
 	git -C "$lin" tag base
 	git -C "$lin" tag series
-	echo CONFIG_GOOD=y >"$top/base/configs/x86_64.config"
+	echo CONFIG_GOOD=y >"$top/base/configs/common.config"
+	echo CONFIG_X86=y >"$top/base/configs/x86_64.config"
+	echo CONFIG_ARM=y >"$top/base/configs/arm64.config"
 }
 
 build() {
@@ -361,13 +380,13 @@ test_build() {
 	check "no tree yet" fails_saying "run 'make tree'" build
 	make_kernel
 	check "an unknown state is refused" fails_saying "there is no state 'nonsense'" "$top/scripts/build.sh" nonsense
-	check "another architecture is refused" fails_saying "ARCH=arm64 is not supported" env ARCH=arm64 "$top/scripts/build.sh"
+	check "another architecture is refused" fails_saying "ARCH=sparc is not supported" env ARCH=sparc "$top/scripts/build.sh"
 	check "too little disk is said before building" fails_saying "are needed" env NEED_MB=99999999 "$top/scripts/build.sh"
 	check "and nothing is built" [ ! -e "$top/build/x86_64" ]
 
-	printf 'CONFIG_GOOD=y\nCONFIG_PICKY=y\nCONFIG_UNKNOWN=y\n' >"$top/base/configs/x86_64.config"
+	printf 'CONFIG_GOOD=y\nCONFIG_PICKY=y\nCONFIG_UNKNOWN=y\n' >"$top/base/configs/common.config"
 	check "an option without effect is named" fails_saying "have no effect: 'CONFIG_PICKY=y';" build
-	printf 'CONFIG_GOOD=y\nCONFIG_UNKNOWN=y\n# CONFIG_PICKY is not set\n' >"$top/base/configs/x86_64.config"
+	printf 'CONFIG_GOOD=y\nCONFIG_UNKNOWN=y\n# CONFIG_PICKY is not set\n' >"$top/base/configs/common.config"
 	check "one that this kernel does not have is not" gives 0 "is ready: 2 objects, 1 warnings" build
 	check "the kernel is there" kernel_is
 	check "a second build does nothing" gives 0 "up to date" build
@@ -398,6 +417,17 @@ test_build() {
 	end $!
 	check "a build that is terminated ends its make" no_sleep
 	check "and leaves no half object" [ ! -e "$top/build/x86_64/b.o" ]
+
+	git -C "$lin" checkout -q b.c
+	stub dpkg-query <<<'echo "ii "'
+	stub aarch64-linux-gnu-gcc <<<'echo cross gcc'
+	stub aarch64-linux-gnu-ld <<<'echo cross ld'
+	check "arm64 has a kernel of its own" gives 0 "kernels/series-arm64/vmlinux is ready: 2 objects" env ARCH=arm64 PATH="$stubs:$PATH" "$top/scripts/build.sh"
+	check "made by its compiler" grep -qx "ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-" "$top/build/arm64/made"
+	check "with its own options and the common ones" eval 'grep -qx CONFIG_ARM=y "$top/build/arm64/.config" && grep -qx CONFIG_GOOD=y "$top/build/arm64/.config" && ! grep -q X86 "$top/build/arm64/.config"'
+	rm "$top/base/configs/arm64.config"
+	check "without them, the file is named" fails_saying "base/configs/arm64.config is missing" env ARCH=arm64 PATH="$stubs:$PATH" "$top/scripts/build.sh"
+	rm -r "$stubs"
 	rm -rf "$top"
 	export BUILD=$work/top/build
 }
