@@ -5,8 +5,8 @@
 # mutate.sh knock VMLINUX OUT all|ADDR.. a copy in which these places do not
 # mutate.sh ret VMLINUX OUT SYMBOL       a copy in which the function returns at once
 #
-# For x86-64. The list has a line per instruction: address, kind (call, jmp of a
-# tail call, jcc), function+offset.
+# For x86-64; ret is for arm64, too. The list has a line per instruction: address, kind
+# (call, jmp of a tail call, jcc), function+offset.
 set -eu -o pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -16,11 +16,19 @@ endbr64=f30f1efa
 
 # --- reading --------------------------------------------------------------
 
+# Sets arch.
+read_machine() {
+	case $(readelf -h "$kernel" 2>/dev/null) in
+	*Machine:*X86-64*) arch=x86_64 ;;
+	*Machine:*AArch64*) arch=arm64 ;;
+	*) die "$(short "$kernel") is no ELF file of x86-64 or arm64; give a vmlinux" ;;
+	esac
+}
+
 check_kernel() {
 	need_commands objdump readelf nm od dd awk
 	[ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
-	readelf -h "$kernel" 2>/dev/null | grep 'Machine:.*X86-64' >/dev/null ||
-		die "$(short "$kernel") is no x86-64 ELF file; give a vmlinux"
+	read_machine
 	segments=$(readelf -lW "$kernel" 2>/dev/null | awk '$1 == "LOAD" { print $2, $3, $5 }') || :
 	[ -n "$segments" ] || die "$(short "$kernel") has nothing to load; give a vmlinux"
 }
@@ -61,6 +69,10 @@ bytes() {
 
 # --- list -----------------------------------------------------------------
 
+x86_64_only() {
+	[ "$arch" = x86_64 ] || die "$(short "$kernel") is for $arch, of which calls are not known; only ret is for it"
+}
+
 # address kind function function's-address, of what goes to the target from elsewhere
 transfers() {
 	objdump -d --no-show-raw-insn "$kernel" | awk -v target="<$target>" '
@@ -78,6 +90,7 @@ list() {
 	local address kind name start all
 
 	check_kernel
+	x86_64_only
 	symbol_address "$target" >/dev/null
 	all=$(transfers)
 	[ -n "$all" ] || return 0
@@ -140,6 +153,7 @@ knock() {
 
 	shift
 	check_kernel
+	x86_64_only
 	goal=$(symbol_address "$target")
 	if [ "$1" = all ]; then
 		# shellcheck disable=SC2046 # one word per address
@@ -161,8 +175,13 @@ ret() {
 	check_kernel
 	address=$(symbol_address "$2")
 	begin_copy "$out"
-	[ "$(bytes "$address" 4)" != "$endbr64" ] || address=$((address + 4))
-	put "$address" c3
+	case $arch in
+	x86_64)
+		[ "$(bytes "$address" 4)" != "$endbr64" ] || address=$((address + 4))
+		put "$address" c3
+		;;
+	arm64) put "$address" c0035fd6 ;;
+	esac
 	end_copy "$out"
 }
 

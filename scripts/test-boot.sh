@@ -268,13 +268,20 @@ test_mutate() {
 	check "a function that is not there is refused" fails_saying "has no function" mutate ret "$work/program" "$work/mutant" nosuch
 	check "none of them leaves a file" eval '[ ! -e "$work/mutant" ] && [ -z "$(find "$work" -maxdepth 1 -name "*.tmp.*")" ]'
 	check "the kernel itself is not written to" fails_saying "is the kernel itself" mutate knock "$work/program" "$work/program" all
-	check "what is no ELF file is refused" fails_saying "is no x86-64 ELF file" mutate list "$work/program.S"
+	check "what is no ELF file is refused" fails_saying "is no ELF file" mutate list "$work/program.S"
 	: >"$work/empty"
 	check "so is an empty one" fails_saying "there is no kernel" mutate list "$work/empty"
 	head -c 3000 "$work/program" >"$work/cut"
 	check "so is one that is cut short" fails_saying "has no function" mutate list "$work/cut"
 	check "and a call without its arguments" fails_saying "usage" mutate knock "$work/program" "$work/mutant"
 
+	# The header says arm64.
+	cp "$work/program" "$work/arm64"
+	printf "\267\0" | dd of="$work/arm64" bs=1 seek=18 conv=notrunc status=none
+	check "ret of an arm64 function" run mutate ret "$work/arm64" "$work/mutant" other
+	check "is one instruction, and all that is changed" [ "$(cmp -l "$work/arm64" "$work/mutant" | awk '{ printf " %s", $3 }')" = " 300 3 137 326" ]
+	check "calls of arm64 are not known" fails_saying "only ret is for it" mutate list "$work/arm64"
+	check "nor knocked out" fails_saying "only ret is for it" mutate knock "$work/arm64" "$work/none" all
 }
 
 # --- run.sh ---------------------------------------------------------------
