@@ -603,6 +603,18 @@ struct shadow_tlb_stats shadow_tlb_read_stats(struct shadow_tlb *dev)
 }
 
 /**
+ * shadow_tlb_held - How much does the device hold?
+ * @dev: the device
+ *
+ * Context: any.
+ * Return: the number of translations and page-table pointers.
+ */
+unsigned int shadow_tlb_held(struct shadow_tlb *dev)
+{
+	return READ_ONCE(dev->used);
+}
+
+/**
  * shadow_tlb_call - Look at one of the calls of invalidate_range()
  * @dev: the device
  * @nr: number of the call, 0 for the first one
