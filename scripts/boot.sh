@@ -1,14 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
-# suites, by default mmu_notifier*, and powers itself off. LOG.cases gets a line per
-# test case: suite, pass|fail|skip, case, reason for a skip. Exit status:
+# suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
+# to the init of INITRD (scripts/initrd.sh), which runs the selftest and powers off, and
+# both are judged. LOG.cases gets a line per test case: suite (mmu_notifier_user for the
+# selftest), pass|fail|skip, case, reason for a skip. Exit status:|fail|skip, case, reason for a skip. Exit status:
 # 0  every test has passed
 # 1  tests have failed, and the kernel is well otherwise
-# 2  anything else: warning, oops, panic, hang, incomplete KTAP, QEMU
+# 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -23,10 +25,11 @@ seconds=120
 ncpus=2
 functions=0
 kernel=
+initrd=
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -87,8 +90,13 @@ amd_iommu() {
 }
 
 command_line() {
-	local line="console=$console oops=panic panic=-1 hugepages=8 kunit_shutdown=poweroff"
+	local line="console=$console oops=panic panic=-1 hugepages=8"
 
+	if [ -n "$initrd" ]; then
+		line="$line printk.devkmsg=on"
+	else
+		line="$line kunit_shutdown=poweroff"
+	fi
 	case " $* " in
 	*" kunit.filter_glob="*) ;;
 	*) line="$line kunit.filter_glob=mmu_notifier*" ;;
@@ -119,8 +127,9 @@ complaint() {
 		<(grep -av '^ *#' "$log") || :
 }
 
-# Prints what is missing in the KTAP output, or nothing. A plan 1..N at some depth
-# wants N results at that depth, in order. A suite with several cases has its totals.
+# Prints what is missing in the KTAP output of the kernel, or nothing. A plan 1..N at
+# some depth wants N results at that depth, in order. A suite with several cases has its
+# totals.
 ktap_gaps() {
 	awk '
 	function gap(text) {
@@ -146,6 +155,7 @@ ktap_gaps() {
 		depth = RLENGTH
 	}
 	!depth && /^KTAP version / { started = 1; next }
+	/^TAP version / { exit }
 	!started { next }
 	/^ *# Subtest: / { title[depth] = $3 }
 	/^ *1\.\.[0-9]+$/ {
@@ -176,14 +186,62 @@ ktap_gaps() {
 	}' "$log"
 }
 
+# The same for the TAP output of the selftest, which is flat. It names what it skips
+# only when it begins with it.
+tap_gaps() {
+	awk '
+	function gap(text) {
+		if (!found++)
+			print "the selftest has " text
+	}
+	{ sub(/^\[ *[0-9]+\.[0-9]+\] ?/, "") }
+	/^TAP version / { started = 1; next }
+	!started { next }
+	/^1\.\.[0-9]+$/ {
+		if (planned++)
+			gap("two plans")
+		plan = substr($1, 4) + 0
+	}
+	/^# +RUN / { name = $3 }
+	/^(not )?ok [0-9]+( |$)/ {
+		number = $1 == "not" ? $3 : $2
+		if (number != ++seen)
+			gap("no result " seen)
+		if (name == "")
+			gap("no name for result " number)
+		name = ""
+	}
+	/^# Totals: pass:/ {
+		for (i = 3; i <= NF; i++) {
+			split($i, total, ":")
+			sum += total[2]
+		}
+		totals++
+		if (sum != seen)
+			gap(seen + 0 " results, and says " sum)
+	}
+	END {
+		if (!started)
+			gap("not begun")
+		else if (!plan)
+			gap("no plan")
+		if (seen < plan)
+			gap(seen + 0 " of " plan " results")
+		if (!totals)
+			gap("no totals")
+	}' "$log"
+}
+
 cases() {
 	awk -v OFS='\t' '
 	/^    # Subtest: / { suite = $3 }
-	/^    (not )?ok [0-9]+ / {
+	/^TAP version / { suite = "mmu_notifier_user"; tap = 1 }
+	/^# +RUN / { name = $3; sub(/^[^.]*\./, "", name) }
+	(tap ? /^(not )?ok [0-9]+ / : /^    (not )?ok [0-9]+ /) {
 		verdict = $1 == "not" ? "fail" : / # SKIP/ ? "skip" : "pass"
 		reason = verdict == "skip" ? $0 : ""
 		sub(/^.* # SKIP ?/, "", reason)
-		print suite, verdict, ($1 == "not" ? $4 : $3), reason
+		print suite, verdict, tap ? name : $1 == "not" ? $4 : $3, reason
 	}' "$log"
 }
 
@@ -205,6 +263,7 @@ judge() {
 	cases | atomic "$log.cases"
 	line=$(complaint)
 	gaps=$(ktap_gaps)
+	[ -z "$initrd" ] || gaps=${gaps:-$(tap_gaps)}
 	[ -z "$line" ] || broken "the kernel says '$line'"
 	case $status in
 	0) ;;
@@ -224,10 +283,11 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:t:s:a: option; do
+while getopts :k:o:i:t:s:a: option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
+	i) initrd=$OPTARG ;;
 	t) seconds=$OPTARG ;;
 	s) ncpus=$OPTARG ;;
 	a) functions=$OPTARG ;;
@@ -243,6 +303,7 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ "$ncpus" -le 8 ] || usage "-s $ncpus is more than the 8 CPUs of the kernel"
 [[ $functions =~ ^[0-8]$ ]] || usage "-a $functions is no number of functions, which is 8 at most"
 [ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
+[ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/initrd.sh makes one"
 choose_machine
 [ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
 need_packages "${packages[@]}"
@@ -252,5 +313,6 @@ rm -f "$log" "$log.cases"
 make_image
 machine
 [ "$functions" = 0 ] || amd_iommu
+[ -z "$initrd" ] || args+=(-initrd "$initrd")
 run_qemu "$@"
 judge

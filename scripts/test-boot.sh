@@ -173,6 +173,76 @@ test_boot() {
 	rm -r "$stubs"
 }
 
+# The same, and what the selftest prints after it.
+good_tap() {
+	good_console | sed '/^reboot/d'
+	cat <<-'EOF'
+	TAP version 13
+	1..3
+	# Starting 3 tests from 2 test cases.
+	#  RUN           user.munmap ...
+	Memory failure: a message between
+	#            OK  user.munmap
+	ok 1 user.munmap
+	#  RUN           user.swap ...
+	#      SKIP      no swap
+	#            OK  user.swap
+	ok 2 # SKIP no swap
+	#  RUN           user.mremap ...
+	#            OK  user.mremap
+	ok 3 user.mremap
+	# PASSED: 3 / 3 tests passed.
+	# Totals: pass:2 fail:0 xfail:0 xpass:0 skip:1 error:0
+	reboot: Power down
+	EOF
+}
+
+# tap SED-SCRIPT: as console
+tap() {
+	good_tap | sed "$1" | sed 's/$/\r/' >"$work/console"
+	stub qemu-system-x86_64 <<<"echo \"\$*\" >'$work/qemu'; cat '$work/console'; ${2:-}"
+}
+
+test_boot_initrd() {
+	fresh
+	echo kernel >"$work/kernel"
+	echo initrd >"$work/initrd"
+	tap ''
+	check "suites and a selftest that are complete pass" gives 0 "5 passed, 2 skipped" boot -i "$work/initrd"
+	check "QEMU got the initrd" grep -qF -e "-initrd $work/initrd" "$work/qemu"
+	check "and the kernel does not end after its suites" eval '! grep -q kunit_shutdown "$work/qemu"'
+	check "cases of both are listed" [ "$(cut -f 1,3 "$work/boot.log.cases" | tail -n 4 | tr '\t\n' ': ')" = "second:four mmu_notifier_user:munmap mmu_notifier_user:swap mmu_notifier_user:mremap " ]
+	check "with reasons" grep -qx "mmu_notifier_user	skip	swap	no swap" "$work/boot.log.cases"
+	tap 's/^ok 3/not ok 3/; s/pass:2 fail:0/pass:1 fail:1/'
+	check "a test that fails is named, with status 1" gives 1 "1 failed, 4 passed: mremap" boot -i "$work/initrd"
+
+	tap '/^ok 3 user/,/^# Totals: pass:2/d'
+	check "a selftest cut short is incomplete" gives 2 "the selftest has 2 of 3 results" boot -i "$work/initrd"
+	tap '/^ok 1 user/d'
+	check "also in the middle" gives 2 "the selftest has no result 1" boot -i "$work/initrd"
+	tap '/^# Totals: pass:2/d'
+	check "or without totals" gives 2 "the selftest has no totals" boot -i "$work/initrd"
+	tap 's/pass:2/pass:3/'
+	check "or with totals that are not true" gives 2 "the selftest has 3 results, and says 4" boot -i "$work/initrd"
+	tap '/^TAP/,/^# Totals: pass:2/s/^1\.\..*//'
+	check "or without a plan" gives 2 "the selftest has no plan" boot -i "$work/initrd"
+	tap '/RUN.*swap/d'
+	check "or with a test that has no name" gives 2 "no name for result 2" boot -i "$work/initrd"
+	console ''
+	check "or if there is nothing of it" gives 2 "the selftest has not begun" boot -i "$work/initrd"
+	check "which is right without an initrd" boots 0 "3 passed"
+	tap '/^    ok 2 two/d'
+	check "suites are judged as ever" gives 2 "first has no result 2" boot -i "$work/initrd"
+
+	tap '/^ok 1 user/a Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b'
+	check "an init that dies is a failure" gives 2 "Attempted to kill init" boot -i "$work/initrd"
+	tap '/^ok 1 user/,$d' "exec sleep $doze"
+	check "an init that hangs is ended, and called so" gives 2 "no end after 1 s" boot -i "$work/initrd" -t 1
+	check "and leaves no QEMU" no_sleep
+	check "an initrd that is not there" gives 2 "there is no initrd $work/none" boot -i "$work/none"
+	rm -r "$stubs"
+}
+
 # --- mutate.sh ------------------------------------------------------------
 
 # Exits with the number of times that it came to the function.
@@ -471,6 +541,7 @@ test_test() {
 }
 
 test_boot
+test_boot_initrd
 test_mutate
 test_run
 test_build

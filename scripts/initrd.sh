@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# initrd.sh [FILE]
+#
+# Makes FILE, build/guest/initrd.cpio by default, for boot.sh -i: guest/init.c and the
+# selftest of the series, linked statically. The sources of the selftest are those of
+# the branch series in build/linux.
+#
+# CROSS_COMPILE=  the prefix of the compiler, for a guest of another architecture
+set -eu -o pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+out=$(absolute "${1:-$BUILD/guest/initrd.cpio}")
+cc=${CROSS_COMPILE:-}gcc
+stamp=$out.stamp
+selftests=tools/testing/selftests
+sources=(
+	"$selftests/mmu_notifier"
+	"$selftests/kselftest.h" "$selftests/kselftest_harness.h"
+	lib/shadow_tlb_uapi.h lib/test_hmm_uapi.h
+)
+
+# What changes when the file has to be made again.
+inputs() {
+	tgit ls-tree -r refs/heads/series -- "${sources[@]}" | sha256sum
+	sha256sum <"$here/guest/init.c"
+	sha256sum <"$here/initrd.sh"
+	"$cc" --version | head -n 1
+}
+
+up_to_date() {
+	[ -s "$out" ] && [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]
+}
+
+# compile FROM TO [OPTION...]
+compile() {
+	local from=$1 to=$2
+
+	shift 2
+	"$cc" -static -O2 -Wall -o "$to" "$from" "$@" 2>"$tmp/errors" || {
+		head -n 8 "$tmp/errors" >&2
+		die "${from##*/} does not compile with $cc; the first messages are above"
+	}
+}
+
+# Owners and times that are the same for everybody.
+pack() {
+	find "$1" -exec touch -h -d @0 {} +
+	(cd "$1" && find . -mindepth 1 | sort |
+		cpio -o -H newc --quiet --reproducible --owner=0:0)
+}
+
+make_initrd() {
+	tgit archive refs/heads/series -- "${sources[@]}" | tar -xf - -C "$tmp/source"
+	compile "$here/guest/init.c" "$tmp/root/init"
+	compile "$tmp/source/$selftests/mmu_notifier/mmu_notifier_test.c" \
+		"$tmp/root/tests/mmu_notifier_test" -lpthread
+	pack "$tmp/root" >"$tmp/initrd.cpio"
+	atomic "$out" <"$tmp/initrd.cpio"
+	atomic "$stamp" <<<"$wanted"
+	note "$(short "$out") is ready"
+}
+
+need_packages gcc libc6-dev cpio
+need_commands "$cc" git cpio tar
+tgit rev-parse -q --verify "refs/heads/series:$selftests/mmu_notifier" >/dev/null 2>&1 ||
+	die "$(short "$tree") has no selftest in its branch series; run 'make tree'"
+wanted=$(inputs)
+if up_to_date; then
+	note "$(short "$out") is up to date"
+	exit 0
+fi
+mkdir -p "$(dirname "$out")"
+tmp=$(mktemp -d "$out.XXXXXX")
+trap 'rm -rf "$tmp"' EXIT
+mkdir -p "$tmp/source" "$tmp/root/tests" "$tmp/root/dev"
+make_initrd
