@@ -1,13 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
 # to the init of INITRD (scripts/initrd.sh), which runs the selftest and powers off, and
 # both are judged. LOG.cases gets a line per test case: suite (mmu_notifier_user for the
-# selftest), pass|fail|skip, case, reason for a skip. Exit status:|fail|skip, case, reason for a skip. Exit status:
+# selftest), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
+# suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
+# at the beginning of a block of code, such as behind a call. Exit status:
 # 0  every test has passed
 # 1  tests have failed, and the kernel is well otherwise
 # 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
@@ -26,10 +28,11 @@ ncpus=2
 functions=0
 kernel=
 initrd=
+addresses=
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -104,10 +107,40 @@ command_line() {
 	echo "$line $*"
 }
 
+# QEMU says on stderr what it executes. It comes in order with the console.
+log_execution() {
+	args+=(-d exec -dfilter "$(awk 'NF { printf "%s0x%s+1", n++ ? "," : "", $1 }' "$addresses")")
+}
+
+# What QEMU said goes from the console, where it can stand in the middle of a line, to
+# LOG.trace: number of that line, address.
+split_execution() {
+	awk -v OFS='\t' -v trace="$log.trace" '
+	BEGIN { printf "" >trace }
+	{ line = part $0 }
+	match(line, /(Trace [0-9]+: 0x[0-9a-f]+ \[[0-9a-f]+\/[0-9a-f]+\/|Linking TBs ).*$/) {
+		part = substr(line, 1, RSTART - 1)
+		if (split(substr(line, RSTART), field, "/") > 2)
+			print lines + 1, field[2] >trace
+		next
+	}
+	{
+		part = ""
+		lines++
+		print line
+	}' "$log" >"$log.tmp"
+	mv -f "$log.tmp" "$log"
+}
+
 # Sets status. Ends with this script, however that ends.
 run_qemu() {
+	local messages=$log.err
+
+	[ -z "$addresses" ] || messages=$log
+	: >"$log"
+	: >"$log.err"
 	timeout --foreground -k 5 "$seconds" "qemu-system-$system" "${args[@]}" \
-		-kernel "$image" -append "$(command_line "$@")" </dev/null >"$log" 2>"$log.err" 9>&- &
+		-kernel "$image" -append "$(command_line "$@")" </dev/null >>"$log" 2>>"$messages" 9>&- &
 	qemu=$!
 	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err" "$log.image"' EXIT
 	trap 'exit 2' INT TERM HUP
@@ -115,6 +148,7 @@ run_qemu() {
 	wait "$qemu" || status=$?
 	tr -d "\r" <"$log" >"$log.tmp"
 	mv -f "$log.tmp" "$log"
+	[ -z "$addresses" ] || split_execution
 }
 
 # --- the console ----------------------------------------------------------
@@ -232,7 +266,8 @@ tap_gaps() {
 	}' "$log"
 }
 
-cases() {
+# number of the line, suite, verdict, case, reason
+results() {
 	awk -v OFS='\t' '
 	/^    # Subtest: / { suite = $3 }
 	/^TAP version / { suite = "mmu_notifier_user"; tap = 1 }
@@ -241,8 +276,25 @@ cases() {
 		verdict = $1 == "not" ? "fail" : / # SKIP/ ? "skip" : "pass"
 		reason = verdict == "skip" ? $0 : ""
 		sub(/^.* # SKIP ?/, "", reason)
-		print suite, verdict, tap ? name : $1 == "not" ? $4 : $3, reason
+		print NR, suite, verdict, tap ? name : $1 == "not" ? $4 : $3, reason
 	}' "$log"
+}
+
+# Each address belongs to the case whose result comes next.
+executed() {
+	awk -F '\t' -v OFS='\t' '
+	BEGIN { i = 1 }
+	NR == FNR {
+		end[++n] = $1
+		test[n] = $2 OFS $4
+		next
+	}
+	{
+		while (i <= n && end[i] < $1)
+			i++
+		if (i <= n && !seen[$2, i]++)
+			print $2, test[i]
+	}' "$log.results" "$log.trace"
 }
 
 count() {
@@ -260,7 +312,10 @@ broken() {
 judge() {
 	local line gaps failed
 
-	cases | atomic "$log.cases"
+	results >"$log.results"
+	cut -f 2- "$log.results" | atomic "$log.cases"
+	[ -z "$addresses" ] || executed | atomic "$log.executed"
+	rm -f "$log.results" "$log.trace"
 	line=$(complaint)
 	gaps=$(ktap_gaps)
 	[ -z "$initrd" ] || gaps=${gaps:-$(tap_gaps)}
@@ -283,7 +338,7 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:i:t:s:a: option; do
+while getopts :k:o:i:t:s:a:x: option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
@@ -291,6 +346,7 @@ while getopts :k:o:i:t:s:a: option; do
 	t) seconds=$OPTARG ;;
 	s) ncpus=$OPTARG ;;
 	a) functions=$OPTARG ;;
+	x) addresses=$OPTARG ;;
 	*) usage "what is -$OPTARG?" ;;
 	esac
 done
@@ -304,6 +360,7 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [[ $functions =~ ^[0-8]$ ]] || usage "-a $functions is no number of functions, which is 8 at most"
 [ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
 [ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/initrd.sh makes one"
+[ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
 choose_machine
 [ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
 need_packages "${packages[@]}"
@@ -314,5 +371,6 @@ make_image
 machine
 [ "$functions" = 0 ] || amd_iommu
 [ -z "$initrd" ] || args+=(-initrd "$initrd")
+[ -z "$addresses" ] || log_execution
 run_qemu "$@"
 judge
