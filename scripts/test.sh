@@ -12,6 +12,8 @@
 # mutants  without one call at a time: a case of mmu_notifier_sites fails
 # exports  series and upgrade apply, checkpatch is content
 #
+# With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control.
+#
 # TEST_ONLY="STEP..." runs only these.
 set -eu
 # shellcheck source=scripts/lib.sh
@@ -20,8 +22,17 @@ set -eu
 . "$(dirname "$0")/kernel.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
-work=$BUILD/test
-kernel=$BUILD/kernels/series/vmlinux
+kernel=$(kernel_dir series)/vmlinux
+case $arch in
+arm64)
+	work=$BUILD/test-arm64
+	all_steps="kunit control"
+	;;
+*)
+	work=$BUILD/test
+	all_steps="scripts base kunit amd control mutants exports"
+	;;
+esac
 sites=mmu_notifier_sites
 unreached=${UNREACHED_SITES:-$here/unreached-sites}
 
@@ -57,8 +68,9 @@ built() {
 }
 
 no_warnings() {
-	local file=$BUILD/kernels/$1/warnings
+	local file
 
+	file=$(kernel_dir "$1")/warnings
 	[ ! -s "$file" ] || { head -n 5 "$file" >&2; return 1; }
 }
 
@@ -178,6 +190,7 @@ step_kunit() {
 	built series || return 0
 	attempt "the series builds without warnings" no_warnings series
 	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*'
+	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
 }
 
 # --- amd ------------------------------------------------------------------
@@ -205,7 +218,10 @@ step_control() {
 	local mutant=$work/control.vmlinux log=$work/control.log status=0
 
 	built series || return 0
-	"$here/mutate.sh" knock "$kernel" "$mutant" all
+	case $arch in
+	arm64) "$here/mutate.sh" ret "$kernel" "$mutant" __mmu_notifier_invalidate_range ;;
+	*) "$here/mutate.sh" knock "$kernel" "$mutant" all ;;
+	esac
 	boot "$mutant" "$log" "$sites" || status=$?
 	rm -f "$mutant"
 	case $status in
@@ -383,9 +399,9 @@ main() {
 	local name names=prepare
 
 	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
-		declare -F "step_$name" >/dev/null || die "there is no step '$name'; TEST_ONLY= takes scripts base kunit amd control mutants exports"
+		[[ " $all_steps " = *" $name "* ]] || die "there is no step '$name' for $arch; TEST_ONLY= takes $all_steps"
 	done
-	for name in scripts base kunit amd control mutants exports; do
+	for name in $all_steps; do
 		! wanted "$name" || names="$names $name"
 	done
 	make_build_dir
