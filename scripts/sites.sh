@@ -3,7 +3,7 @@
 #
 # sites.sh [TREE]        where the CPU TLB is flushed, and how secondary TLBs are told:
 #                        a table, and build/report/sites.tsv
-# sites.sh check [TREE]  prints what is wrong only: flushes that secondary TLBs are not
+# sites.sh check [TREE]  the same, but prints what is wrong only: flushes that secondary TLBs are not
 #                        told of, exemptions that match nothing, and flushes in the text
 #                        that the semantic patch did not see
 #
@@ -177,14 +177,7 @@ mistakes() {
 	}' "$work/census" "$work/uses"
 }
 
-check() {
-	take_census "$1"
-	mistakes >"$work/mistakes"
-	cat "$work/mistakes"
-	[ ! -s "$work/mistakes" ]
-}
-
-# --- the table ------------------------------------------------------------
+# --- the report -----------------------------------------------------------
 
 # join_tests: adds the column reached_by, of a file with file, line, tests
 join_tests() {
@@ -201,16 +194,33 @@ join_mutants() {
 	sed 's/$/\t-/'
 }
 
-table() {
-	take_census "$1"
+write_report() {
 	mkdir -p "$report"
 	{
 		printf 'file\tline\tfunction\tflush\ttold\treason\treached_by\tmutant\n'
 		join_tests <"$work/sites" | join_mutants
-	} >"$work/tsv"
-	atomic "$report/sites.tsv" <"$work/tsv"
-	column -t -s '	' "$work/tsv"
-	note "$(cut -f 5 "$work/sites" | sort | uniq -c | awk '{ printf "%s%s %s", n++ ? ", " : "", $1, $2 }'); $(short "$report/sites.tsv") has them"
+	} >"$work/sites.tsv"
+	atomic "$report/sites.tsv" <"$work/sites.tsv"
+}
+
+numbers() {
+	cut -f 5 "$work/sites" | sort | uniq -c | awk '{ printf "%s%s %s", NR > 1 ? ", " : "", $2, $1 }'
+}
+
+# --- commands -------------------------------------------------------------
+
+check() {
+	take_census "$1"
+	write_report
+	mistakes | tee "$work/mistakes"
+	[ ! -s "$work/mistakes" ]
+}
+
+table() {
+	take_census "$1"
+	write_report
+	column -t -s '	' "$report/sites.tsv"
+	note "$(numbers); also in $(short "$report/sites.tsv")"
 }
 
 case ${1:-} in
