@@ -1,0 +1,1854 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tests of mmu_notifier_ops.invalidate_range() from user space.
+ *
+ * Each test opens /dev/shadow_tlb: from then on a device with a TLB of its own,
+ * in software, shares the page table of the test.  The test lets it load
+ * translations and makes the kernel change the page table.  The device must
+ * have lost what changed, must never have been able to reach a page that was
+ * freed, or a page-table page, and must have kept nothing that allows more than
+ * the page table does.
+ *
+ * What is not there (swap, KSM, hugetlb pages, a second node, ...) is skipped,
+ * with the reason.  As root.  The two tests of memory failure take a page, and
+ * a huge page, out of service until the next boot.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <linux/fs.h>
+#include <linux/io_uring.h>
+#include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../kselftest_harness.h"
+#include "../../../../lib/shadow_tlb_uapi.h"
+#include "../../../../lib/test_hmm_uapi.h"
+
+#ifndef MADV_COLD
+#define MADV_COLD		20
+#define MADV_PAGEOUT		21
+#endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE	101
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_READ	22
+#define MADV_POPULATE_WRITE	23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+#ifndef MPOL_MF_MOVE
+#define MPOL_MF_MOVE		(1 << 1)
+#endif
+#ifndef __NR_process_madvise
+#define __NR_process_madvise	440
+#endif
+#ifndef __NR_process_mrelease
+#define __NR_process_mrelease	448
+#endif
+
+#define DEVICE		"/dev/shadow_tlb"
+#define THP		"/sys/kernel/mm/transparent_hugepage/"
+#define KSM		"/sys/kernel/mm/ksm/"
+#define TRACING		"/sys/kernel/tracing/"
+#define BLOCK_DEVICE	"/dev/ram1"
+#define EXEC_CHILD	"MMU_NOTIFIER_TEST_EXEC"
+
+#define GIB		(1UL << 30)
+#define NR		8	/* pages, where the number does not matter */
+#define PATIENCE	10	/* seconds until a kernel thread must have come by */
+
+static size_t page_size, huge_size;
+
+/*
+ * Before main(): what execve() of this program is to do; output by lines, for
+ * /dev/kmsg; and nothing at all without the device.
+ */
+static void __attribute__((constructor)) begin(void)
+{
+	int dev;
+
+	if (getenv(EXEC_CHILD))
+		_exit(0);
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	page_size = sysconf(_SC_PAGESIZE);
+	dev = open(DEVICE, O_RDWR);
+	if (dev < 0)
+		ksft_exit_skip("cannot open %s (%s): CONFIG_TEST_SHADOW_TLB, root\n",
+			       DEVICE, strerror(errno));
+	close(dev);
+}
+
+/* Files of one value. */
+
+static int read_file(const char *path, char *text, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return -1;
+	len = read(fd, text, size - 1);
+	close(fd);
+	if (len < 0)
+		return -1;
+	text[len] = '\0';
+	return 0;
+}
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t len;
+
+	if (fd < 0)
+		return -1;
+	len = write(fd, text, strlen(text));
+	close(fd);
+	return len == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/* Settings of the machine that a test changes, and what they were. */
+#define MAX_SETTINGS	8
+
+struct setting {
+	const char *path;
+	char was[64];
+};
+
+/* The device. */
+
+static uint64_t dev_range(int dev, unsigned long cmd, const void *addr,
+			  size_t len)
+{
+	struct shadow_tlb_range range = { .addr = (uintptr_t)addr, .len = len };
+
+	if (ioctl(dev, cmd, &range))
+		return UINT64_MAX;
+	return range.pages;
+}
+
+/* How many pages of a range can the device read, or write? */
+static uint64_t dev_read(int dev, const void *addr, size_t len)
+{
+	return dev_range(dev, SHADOW_TLB_READ, addr, len);
+}
+
+static uint64_t dev_write(int dev, const void *addr, size_t len)
+{
+	return dev_range(dev, SHADOW_TLB_WRITE, addr, len);
+}
+
+/* How many pages of a range has it in its TLB? */
+static uint64_t dev_has(int dev, const void *addr, size_t len)
+{
+	return dev_range(dev, SHADOW_TLB_CACHED, addr, len);
+}
+
+static struct shadow_tlb_report dev_report(int dev)
+{
+	struct shadow_tlb_report report;
+
+	memset(&report, 0xff, sizeof(report));
+	ioctl(dev, SHADOW_TLB_REPORT, &report);
+	return report;
+}
+
+/* The guarantee, whatever has happened. */
+static void expect_unharmed(struct __test_metadata *_metadata,
+			    const struct shadow_tlb_report *report)
+{
+	EXPECT_EQ(0, report->freed_pages);
+	EXPECT_EQ(0, report->freed_tables);
+	EXPECT_EQ(0, report->bad_ranges);
+	EXPECT_EQ(0, report->stale_used);
+	EXPECT_EQ(0, report->stale);
+}
+
+static void expect_clean(struct __test_metadata *_metadata, int dev)
+{
+	struct shadow_tlb_report report = dev_report(dev);
+
+	EXPECT_EQ(1, report.compared);
+	expect_unharmed(_metadata, &report);
+}
+
+/* Memory. */
+
+static void *map_at(void *addr, size_t len, int flags, int fd)
+{
+	return mmap(addr, len, PROT_READ | PROT_WRITE,
+		    flags | (fd < 0 ? MAP_ANONYMOUS : 0) | (addr ? MAP_FIXED : 0),
+		    fd, 0);
+}
+
+/* Address space for @len bytes, of which nobody else has a part. */
+static void *reserve(size_t len, size_t align)
+{
+	char *addr = mmap(NULL, len + 2 * align, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (addr == MAP_FAILED)
+		return NULL;
+	return (void *)(((uintptr_t)addr + 2 * align - 1) & ~(align - 1));
+}
+
+/* Private memory in pages of the base size, written to. */
+static char *map_small(size_t len, size_t align)
+{
+	char *addr = reserve(len, align);
+
+	if (!addr || map_at(addr, len, MAP_PRIVATE, -1) != addr)
+		return NULL;
+	madvise(addr, len, MADV_NOHUGEPAGE);
+	memset(addr, 0x5a, len);
+	return addr;
+}
+
+static char *map_pages(size_t nr)
+{
+	return map_small(nr * page_size, page_size);
+}
+
+static bool is_all(const char *addr, size_t len, char value)
+{
+	while (len && addr[len - 1] == value)
+		len--;
+	return !len;
+}
+
+/* The kB that smaps has in this field of the mapping at @addr, or -1. */
+static long smaps_kb(const void *addr, const char *field)
+{
+	FILE *file = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	char line[512];
+	bool here = false;
+	long kb = -1;
+
+	if (!file)
+		return -1;
+	while (kb < 0 && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (uintptr_t)addr && (uintptr_t)addr < end;
+		else if (here && !strncmp(line, field, strlen(field)))
+			kb = atol(line + strlen(field));
+	}
+	fclose(file);
+	return kb;
+}
+
+static uint64_t pagemap(const void *addr)
+{
+	uint64_t entry = 0;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+
+	if (fd < 0)
+		return 0;
+	if (pread(fd, &entry, sizeof(entry),
+		  (uintptr_t)addr / page_size * sizeof(entry)) != sizeof(entry))
+		entry = 0;
+	close(fd);
+	return entry;
+}
+
+static uint64_t page_frame(const void *addr)
+{
+	return pagemap(addr) & ((1UL << 55) - 1);
+}
+
+static bool is_present(const void *addr)
+{
+	return pagemap(addr) >> 63;
+}
+
+static size_t nr_present(const char *addr, size_t len)
+{
+	const char *end = addr + len;
+	size_t nr = 0;
+
+	for (; addr < end; addr += page_size)
+		nr += is_present(addr);
+	return nr;
+}
+
+/* NUMA nodes. */
+
+static int node_of(void *addr)
+{
+	int status = -1;
+
+	syscall(__NR_move_pages, 0, 1UL, &addr, NULL, &status, 0);
+	return status;
+}
+
+static int other_node(int node)
+{
+	struct stat st;
+
+	node = !node;
+	return stat(node ? "/sys/devices/system/node/node1" :
+		    "/sys/devices/system/node/node0", &st) ? -1 : node;
+}
+
+/* All pages, each @step long, to @node.  Returns how many are there then. */
+static size_t move_pages_to(char *addr, size_t len, size_t step, int node)
+{
+	size_t i, nr = len / step, moved = 0;
+	void *pages[NR * NR];
+	int nodes[NR * NR], status[NR * NR];
+
+	for (i = 0; i < nr; i++) {
+		pages[i] = addr + i * step;
+		nodes[i] = node;
+	}
+	if (syscall(__NR_move_pages, 0, nr, pages, nodes, status,
+		    MPOL_MF_MOVE) < 0)
+		return 0;
+	for (i = 0; i < nr; i++)
+		moved += status[i] == node;
+	return moved;
+}
+
+static bool has_swap(void)
+{
+	char text[512];
+
+	return !read_file("/proc/swaps", text, sizeof(text)) &&
+	       strchr(text, '/');
+}
+
+/* Is there still time?  Gives the kernel a moment. */
+static bool wait_more(time_t *until)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (!*until)
+		*until = now.tv_sec + PATIENCE;
+	usleep(1000);
+	return now.tv_sec < *until;
+}
+
+/* Binds the caller to one of the CPUs that it may use.  Fails if there is none. */
+static int bind_to_cpu(unsigned int nr)
+{
+	cpu_set_t all, one;
+	int cpu;
+
+	if (sched_getaffinity(0, sizeof(all), &all))
+		return -1;
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all) || nr--)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		return sched_setaffinity(0, sizeof(one), &one);
+	}
+	return -1;
+}
+
+/* A thread that does nothing but use the mm, on another CPU if there is one. */
+struct spinner {
+	pthread_t thread;
+	int running, stop;
+};
+
+static void *spin(void *data)
+{
+	struct spinner *spinner = data;
+
+	bind_to_cpu(1);
+	__atomic_store_n(&spinner->running, 1, __ATOMIC_RELAXED);
+	while (!__atomic_load_n(&spinner->stop, __ATOMIC_RELAXED))
+		;
+	return NULL;
+}
+
+static int start_spinner(struct spinner *spinner)
+{
+	if (pthread_create(&spinner->thread, NULL, spin, spinner))
+		return -1;
+	while (!__atomic_load_n(&spinner->running, __ATOMIC_RELAXED))
+		sched_yield();
+	return 0;
+}
+
+static void stop_spinner(struct spinner *spinner)
+{
+	__atomic_store_n(&spinner->stop, 1, __ATOMIC_RELAXED);
+	pthread_join(spinner->thread, NULL);
+}
+
+static int wait_child(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Shares all pages, until it is killed, or its parent ends. */
+static pid_t fork_sleeper(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pause();
+		_exit(0);
+	}
+	return pid;
+}
+
+static int pidfd_of(pid_t pid)
+{
+	return syscall(__NR_pidfd_open, pid, 0);
+}
+
+FIXTURE(user)
+{
+	int dev;
+	int nr_settings;
+	struct setting settings[MAX_SETTINGS];
+};
+
+/* Returns -1 if there is no such setting. */
+static int set(FIXTURE_DATA(user) *self, const char *path, const char *value)
+{
+	struct setting *setting = &self->settings[self->nr_settings];
+	char *mark;
+
+	if (self->nr_settings == MAX_SETTINGS ||
+	    read_file(path, setting->was, sizeof(setting->was)))
+		return -1;
+	/* One of several: "always [madvise] never" */
+	mark = strchr(setting->was, '[');
+	if (mark) {
+		memmove(setting->was, mark + 1, strlen(mark));
+		setting->was[strcspn(setting->was, "]")] = '\0';
+	}
+	if (write_file(path, value))
+		return -1;
+	setting->path = path;
+	self->nr_settings++;
+	return 0;
+}
+
+FIXTURE_SETUP(user)
+{
+	char text[32];
+
+	self->dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, self->dev);
+	if (!read_file(THP "hpage_pmd_size", text, sizeof(text)))
+		huge_size = atol(text);
+	/* Nobody but the test is to change its page table. */
+	set(self, "/proc/sys/kernel/numa_balancing", "0");
+	set(self, KSM "run", "0");
+}
+
+FIXTURE_TEARDOWN(user)
+{
+	while (self->nr_settings--)
+		write_file(self->settings[self->nr_settings].path,
+			   self->settings[self->nr_settings].was);
+	close(self->dev);
+}
+
+#define map_pages_or_fail(nr) ({					\
+	char *__addr = map_pages(nr);					\
+	ASSERT_NE(NULL, __addr);					\
+	__addr;								\
+})
+
+/* The device loads a range that it can read. */
+#define load(addr, len) do {						\
+	ASSERT_EQ((len) / page_size, dev_read(self->dev, addr, len));	\
+	ASSERT_EQ((len) / page_size, dev_has(self->dev, addr, len));	\
+} while (0)
+
+/* The same with the right to write. */
+#define load_writable(addr, len) do {					\
+	ASSERT_EQ((len) / page_size, dev_write(self->dev, addr, len));	\
+	ASSERT_EQ((len) / page_size, dev_has(self->dev, addr, len));	\
+} while (0)
+
+#define expect_has(nr, addr, len)					\
+	EXPECT_EQ(nr, dev_has(self->dev, addr, len))
+
+/* What changed is lost; what it changed to can be loaded; nothing is stale. */
+#define expect_reloads(addr, len) do {					\
+	expect_clean(_metadata, self->dev);				\
+	EXPECT_EQ((len) / page_size, dev_read(self->dev, addr, len));	\
+	expect_clean(_metadata, self->dev);				\
+} while (0)
+
+/* The interface. */
+
+TEST_F(user, bad_arguments)
+{
+	struct shadow_tlb_range range = { };
+	char *addr = map_pages_or_fail(NR);
+	size_t len = NR * page_size;
+	unsigned long cmds[] = { SHADOW_TLB_READ, SHADOW_TLB_WRITE,
+				 SHADOW_TLB_CACHED, SHADOW_TLB_RUN_ON };
+	struct { uint64_t addr, len; } bad[] = {
+		{ (uintptr_t)addr + 1, len },
+		{ (uintptr_t)addr, len - 1 },
+		{ (uintptr_t)addr, (SHADOW_TLB_MAX_PAGES + 1) * page_size },
+		{ (uintptr_t)addr, -page_size },
+		{ -page_size, page_size },
+		{ -page_size, 2 * page_size },
+		{ 1UL << 63, page_size },
+	};
+	size_t i, j;
+
+	for (i = 0; i < ARRAY_SIZE(cmds); i++) {
+		for (j = 0; j < ARRAY_SIZE(bad); j++) {
+			range.addr = bad[j].addr;
+			range.len = bad[j].len;
+			EXPECT_EQ(-1, ioctl(self->dev, cmds[i], &range));
+			EXPECT_EQ(EINVAL, errno);
+		}
+		EXPECT_EQ(-1, ioctl(self->dev, cmds[i], NULL));
+		EXPECT_EQ(EFAULT, errno);
+	}
+	EXPECT_EQ(-1, ioctl(self->dev, SHADOW_TLB_REPORT, NULL));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(-1, ioctl(self->dev, _IO(0xF9, 0xff), NULL));
+	EXPECT_EQ(ENOTTY, errno);
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, another_process_cannot_use_the_device)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR), c = 0;
+	int go[2];
+	pid_t pid;
+
+	ASSERT_EQ(0, pipe(go));
+	pid = fork();
+	if (!pid) {
+		struct shadow_tlb_report report;
+		bool good;
+
+		good = read(go[0], &c, 1) == 1 &&
+		       dev_read(self->dev, addr, len) == UINT64_MAX &&
+		       errno == EPERM &&
+		       dev_range(self->dev, SHADOW_TLB_RUN_ON, addr, len) ==
+		       UINT64_MAX && errno == EPERM &&
+		       dev_has(self->dev, addr, len) == NR;
+		report = dev_report(self->dev);
+		_exit(good && !report.compared && report.held >= NR ? 0 : 1);
+	}
+	load(addr, len);
+	EXPECT_EQ(1, write(go[1], &c, 1));
+	EXPECT_EQ(0, wait_child(pid));
+	/* Its exit is nothing to the device. */
+	expect_has(NR, addr, len);
+	expect_clean(_metadata, self->dev);
+}
+
+/* Unmapping and protection. */
+
+TEST_F(user, munmap)
+{
+	size_t len = NR * page_size, hole = 3 * page_size;
+	char *addr = map_pages_or_fail(NR);
+
+	load(addr, len);
+	EXPECT_EQ(0, munmap(addr + 2 * page_size, hole));
+	expect_has(0, addr + 2 * page_size, hole);
+	expect_has(NR - 3, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, munmap(addr, len));
+	expect_has(0, addr, len);
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, munmap_of_page_tables)
+{
+	char *area = reserve(3 * GIB, GIB), *addr = area + GIB;
+	size_t len = NR * page_size;
+	uint64_t held;
+
+	ASSERT_NE(NULL, area);
+	/* Nothing else is mapped in this GiB: its tables go with it. */
+	ASSERT_EQ(addr, map_at(addr, len, MAP_PRIVATE, -1));
+	memset(addr, 1, len);
+	held = dev_report(self->dev).held;
+	load(addr, len);
+	EXPECT_LT(held + NR, dev_report(self->dev).held);
+	EXPECT_EQ(0, munmap(area, 3 * GIB));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, munmap_while_the_device_runs)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	uint64_t accesses;
+
+	load(addr, len);
+	EXPECT_NE(UINT64_MAX, dev_range(self->dev, SHADOW_TLB_RUN_ON, addr, len));
+	accesses = dev_report(self->dev).accesses;
+	EXPECT_EQ(0, munmap(addr, len));
+	EXPECT_LT(accesses, dev_report(self->dev).accesses);
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, madvise_dontneed)
+{
+	size_t len = NR * page_size, hole = 2 * page_size;
+	char *addr = map_pages_or_fail(NR);
+
+	load(addr, len);
+	EXPECT_EQ(0, madvise(addr + page_size, hole, MADV_DONTNEED));
+	expect_has(0, addr + page_size, hole);
+	expect_has(NR - 2, addr, len);
+	expect_clean(_metadata, self->dev);
+	memset(addr, 1, len);
+	expect_reloads(addr, len);
+}
+
+TEST_F(user, mprotect)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+
+	load_writable(addr, len);
+	EXPECT_EQ(0, mprotect(addr, 3 * page_size, PROT_READ));
+	expect_has(NR - 3, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(NR - 3, dev_write(self->dev, addr, len));
+	EXPECT_EQ(NR, dev_read(self->dev, addr, len));
+	EXPECT_EQ(0, mprotect(addr, len, PROT_NONE));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	EXPECT_EQ(0, mprotect(addr, len, PROT_READ | PROT_WRITE));
+	memset(addr, 1, len);
+	EXPECT_EQ(NR, dev_write(self->dev, addr, len));
+	expect_clean(_metadata, self->dev);
+}
+
+/* Reclaim. */
+
+TEST_F(user, madvise_free_and_reclaim)
+{
+	size_t len = NR * page_size;
+	char *addr;
+	int i;
+
+	bind_to_cpu(0);
+	addr = map_pages_or_fail(NR);
+	load(addr, len);
+	EXPECT_EQ(0, madvise(addr, len, MADV_FREE));
+	/* The page is clean now, and has to be seen if it is written to. */
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	load(addr, len);
+	for (i = 0; i < 100 && nr_present(addr, len); i++)
+		madvise(addr, len, MADV_PAGEOUT);
+	if (nr_present(addr, len))
+		SKIP(return, "the pages are not reclaimed");
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_TRUE(is_all(addr, len, 0));
+}
+
+/*
+ * Reclaim @addr, and read it back.  Pages that a CPU has not yet put on a list
+ * are not reclaimed from another one.
+ */
+static void page_out(struct __test_metadata *_metadata,
+		     FIXTURE_DATA(user) *self, char *addr, size_t len)
+{
+	int i;
+
+	if (!has_swap())
+		SKIP(return, "no swap");
+	bind_to_cpu(0);
+	memset(addr, 0x5a, len);
+	load(addr, len);
+	for (i = 0; i < 100 && nr_present(addr, len); i++)
+		EXPECT_EQ(0, madvise(addr, len, MADV_PAGEOUT));
+	EXPECT_EQ(0, nr_present(addr, len));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+}
+
+TEST_F(user, pageout_to_swap)
+{
+	page_out(_metadata, self, map_pages_or_fail(NR), NR * page_size);
+}
+
+/* The CPU flush is deferred if another CPU uses the mm. */
+TEST_F(user, pageout_with_a_deferred_flush)
+{
+	struct spinner spinner = { };
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one CPU");
+	ASSERT_EQ(0, start_spinner(&spinner));
+	page_out(_metadata, self, map_pages_or_fail(NR), NR * page_size);
+	stop_spinner(&spinner);
+}
+
+/* From another process, which does not share the pages. */
+static int advise_parent(char *addr, size_t len, int advice)
+{
+	struct iovec iov = { .iov_base = addr, .iov_len = len };
+	pid_t parent = getpid(), pid;
+
+	pid = fork();
+	if (!pid) {
+		int i, fd = pidfd_of(parent);
+
+		for (i = 0; fd >= 0 && i < 10; i++)
+			if (syscall(__NR_process_madvise, fd, &iov, 1, advice,
+				    0) != (long)len)
+				_exit(errno);
+		_exit(fd < 0);
+	}
+	return wait_child(pid);
+}
+
+TEST_F(user, process_madvise_pageout)
+{
+	size_t len = NR * page_size;
+	char *addr;
+	int ret;
+
+	if (!has_swap())
+		SKIP(return, "no swap");
+	bind_to_cpu(0);
+	addr = map_pages_or_fail(NR);
+	madvise(addr, len, MADV_DONTFORK);
+	load(addr, len);
+	ret = advise_parent(addr, len, MADV_PAGEOUT);
+	if (ret == ENOSYS)
+		SKIP(return, "no process_madvise()");
+	EXPECT_EQ(0, ret);
+	EXPECT_EQ(0, nr_present(addr, len));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+}
+
+TEST_F(user, process_madvise_cold)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	int ret;
+
+	madvise(addr, len, MADV_DONTFORK);
+	load(addr, len);
+	ret = advise_parent(addr, len, MADV_COLD);
+	if (ret == ENOSYS)
+		SKIP(return, "no process_madvise()");
+	EXPECT_EQ(0, ret);
+	/* Only the accessed bit changed, but the gather flushes. */
+	expect_has(0, addr, len);
+	EXPECT_EQ(NR, nr_present(addr, len));
+	expect_reloads(addr, len);
+}
+
+/* Migration. */
+
+TEST_F(user, move_pages)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	int node = other_node(node_of(addr));
+
+	if (node < 0)
+		SKIP(return, "one NUMA node");
+	load(addr, len);
+	ASSERT_EQ(NR, move_pages_to(addr, len, page_size, node));
+	expect_has(0, addr, len);
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+}
+
+TEST_F(user, mbind)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	int node = other_node(node_of(addr));
+	unsigned long mask;
+
+	if (node < 0)
+		SKIP(return, "one NUMA node");
+	mask = 1UL << node;
+	load(addr, len);
+	ASSERT_EQ(0, syscall(__NR_mbind, addr, len, MPOL_BIND, &mask,
+			     8 * sizeof(mask), MPOL_MF_MOVE));
+	EXPECT_EQ(node, node_of(addr));
+	expect_has(0, addr, len);
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+}
+
+/* Every other page is free, so that compaction has something to do. */
+TEST_F(user, compact_memory)
+{
+	size_t nr = 4 * SHADOW_TLB_MAX_PAGES, len = nr * page_size, i;
+	size_t part = SHADOW_TLB_MAX_PAGES / 2 * page_size;
+	char *addr = map_pages_or_fail(nr);
+	uint64_t was;
+	time_t until = 0;
+
+	for (i = 0; i < nr; i += 2)
+		madvise(addr + i * page_size, page_size, MADV_DONTNEED);
+	was = dev_read(self->dev, addr, part);
+	ASSERT_EQ(SHADOW_TLB_MAX_PAGES / 4, was);
+	do {
+		if (write_file("/proc/sys/vm/compact_memory", "1"))
+			SKIP(return, "no /proc/sys/vm/compact_memory");
+	} while (dev_has(self->dev, addr, part) == was && wait_more(&until));
+	EXPECT_GT(was, dev_has(self->dev, addr, part));
+	EXPECT_EQ(SHADOW_TLB_MAX_PAGES / 4, nr_present(addr, part));
+	expect_clean(_metadata, self->dev);
+	for (i = 1; i < nr; i += 2)
+		EXPECT_EQ(0x5a, addr[i * page_size]);
+	EXPECT_EQ(0, munmap(addr, len));
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, numa_hinting)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	struct spinner spinner = { };
+	time_t until = 0;
+
+	if (other_node(0) < 0)
+		SKIP(return, "one NUMA node");
+	if (set(self, "/proc/sys/kernel/numa_balancing", "1"))
+		SKIP(return, "no /proc/sys/kernel/numa_balancing");
+	load_writable(addr, len);
+	/* Scans are for tasks that run, and for those with threads. */
+	ASSERT_EQ(0, start_spinner(&spinner));
+	while (dev_has(self->dev, addr, len) && wait_more(&until))
+		;
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	stop_spinner(&spinner);
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+}
+
+/* KSM. */
+
+TEST_F(user, ksm_merge_and_break)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	time_t until = 0;
+
+	if (madvise(addr, len, MADV_MERGEABLE))
+		SKIP(return, "no KSM");
+	if (set(self, KSM "sleep_millisecs", "0") ||
+	    set(self, KSM "pages_to_scan", "1000") ||
+	    set(self, KSM "run", "1"))
+		SKIP(return, "cannot set " KSM "run");
+	load_writable(addr, len);
+	while (dev_write(self->dev, addr, len) && wait_more(&until))
+		;
+	/* All eight are one page now, for reading. */
+	EXPECT_EQ(0, dev_write(self->dev, addr, len));
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, write_file(KSM "run", "0"));
+	load(addr, len);
+	addr[0] = 1;
+	expect_has(NR - 1, addr, len);
+	EXPECT_TRUE(is_all(addr + page_size, len - page_size, 0x5a));
+	expect_reloads(addr, len);
+	EXPECT_EQ(0, madvise(addr, len, MADV_UNMERGEABLE));
+	expect_has(1, addr, len);
+	expect_reloads(addr, len);
+}
+
+/* Transparent huge pages. */
+
+/* Private memory in one huge page, or NULL. */
+static char *map_huge(void)
+{
+	char *addr;
+
+	if (!huge_size)
+		return NULL;
+	addr = reserve(huge_size, huge_size);
+	if (!addr || map_at(addr, huge_size, MAP_PRIVATE, -1) != addr)
+		return NULL;
+	madvise(addr, huge_size, MADV_HUGEPAGE);
+	memset(addr, 0x5a, huge_size);
+	return smaps_kb(addr, "AnonHugePages:") * 1024 == (long)huge_size ?
+	       addr : NULL;
+}
+
+#define map_huge_or_skip() ({						\
+	char *__addr = map_huge();					\
+	if (!__addr)							\
+		SKIP(return, "no transparent huge page");		\
+	__addr;								\
+})
+
+TEST_F(user, collapse_of_anonymous_memory)
+{
+	char *addr;
+
+	if (!huge_size)
+		SKIP(return, "no transparent huge pages");
+	addr = map_small(huge_size, huge_size);
+	ASSERT_NE(NULL, addr);
+	madvise(addr, huge_size, MADV_HUGEPAGE);
+	load_writable(addr, huge_size);
+	if (madvise(addr, huge_size, MADV_COLLAPSE) && errno == EINVAL)
+		SKIP(return, "no MADV_COLLAPSE");
+	EXPECT_EQ((long)huge_size / 1024, smaps_kb(addr, "AnonHugePages:"));
+	expect_has(0, addr, huge_size);
+	EXPECT_TRUE(is_all(addr, huge_size, 0x5a));
+	expect_reloads(addr, huge_size);
+}
+
+TEST_F(user, khugepaged)
+{
+	time_t until = 0;
+	char *addr;
+
+	if (!huge_size)
+		SKIP(return, "no transparent huge pages");
+	addr = map_small(huge_size, huge_size);
+	ASSERT_NE(NULL, addr);
+	load_writable(addr, huge_size);
+	if (set(self, THP "khugepaged/pages_to_scan", "100000") ||
+	    set(self, THP "khugepaged/scan_sleep_millisecs", "10"))
+		SKIP(return, "cannot set " THP "khugepaged");
+	madvise(addr, huge_size, MADV_HUGEPAGE);
+	while (dev_has(self->dev, addr, huge_size) && wait_more(&until))
+		;
+	expect_has(0, addr, huge_size);
+	EXPECT_TRUE(is_all(addr, huge_size, 0x5a));
+	EXPECT_EQ((long)huge_size / 1024, smaps_kb(addr, "AnonHugePages:"));
+	expect_reloads(addr, huge_size);
+}
+
+/*
+ * The pages of a file in memory are collapsed.  All mappings lose the small
+ * pages, and each its page table when its turn comes.
+ */
+TEST_F(user, collapse_of_shared_memory)
+{
+	char *one, *two;
+	int fd;
+
+	if (!huge_size)
+		SKIP(return, "no transparent huge pages");
+	fd = memfd_create("collapse", 0);
+	if (fd < 0 || ftruncate(fd, huge_size))
+		SKIP(return, "no memfd");
+	one = reserve(huge_size, huge_size);
+	two = reserve(huge_size, huge_size);
+	ASSERT_EQ(one, map_at(one, huge_size, MAP_SHARED, fd));
+	ASSERT_EQ(two, map_at(two, huge_size, MAP_SHARED, fd));
+	memset(one, 0x5a, huge_size);
+	EXPECT_TRUE(is_all(two, huge_size, 0x5a));
+	load(one, huge_size);
+	load(two, huge_size);
+	if (madvise(one, huge_size, MADV_COLLAPSE))
+		SKIP(return, "shared memory is not collapsed (%s)",
+		     strerror(errno));
+	expect_has(0, one, huge_size);
+	expect_has(0, two, huge_size);
+	expect_clean(_metadata, self->dev);
+
+	/* The huge page, by way of small entries. */
+	EXPECT_TRUE(is_all(two, huge_size, 0x5a));
+	load(two, huge_size);
+	EXPECT_EQ(0, madvise(two, huge_size, MADV_COLLAPSE));
+	expect_has(0, two, huge_size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_TRUE(is_all(two, huge_size, 0x5a));
+	EXPECT_EQ((long)huge_size / 1024, smaps_kb(two, "ShmemPmdMapped:"));
+	expect_reloads(one, huge_size);
+	expect_reloads(two, huge_size);
+	close(fd);
+}
+
+TEST_F(user, thp_partial_munmap)
+{
+	char *addr = map_huge_or_skip(), *hole = addr + 3 * page_size;
+
+	load(addr, huge_size);
+	EXPECT_EQ(0, munmap(hole, page_size));
+	expect_has(0, hole, page_size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_TRUE(is_all(addr, 3 * page_size, 0x5a));
+	EXPECT_EQ(huge_size / page_size - 1,
+		  dev_read(self->dev, addr, huge_size));
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, thp_partial_mprotect)
+{
+	char *addr = map_huge_or_skip();
+
+	load_writable(addr, huge_size);
+	EXPECT_EQ(0, mprotect(addr, page_size, PROT_READ));
+	expect_has(0, addr, page_size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, page_size));
+	EXPECT_EQ(huge_size / page_size - 1,
+		  dev_write(self->dev, addr, huge_size));
+	expect_reloads(addr, huge_size);
+}
+
+TEST_F(user, thp_pageout)
+{
+	page_out(_metadata, self, map_huge_or_skip(), huge_size);
+}
+
+TEST_F(user, thp_cow_after_fork)
+{
+	char *addr = map_huge_or_skip();
+	pid_t pid;
+
+	load_writable(addr, huge_size);
+	pid = fork_sleeper();
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, huge_size));
+	load(addr, huge_size);
+	addr[0] = 1;
+	expect_has(0, addr, page_size);
+	expect_clean(_metadata, self->dev);
+	kill(pid, SIGKILL);
+	wait_child(pid);
+	expect_reloads(addr, huge_size);
+}
+
+TEST_F(user, thp_move_pages)
+{
+	char *addr = map_huge_or_skip();
+	int node = other_node(node_of(addr));
+
+	if (node < 0)
+		SKIP(return, "one NUMA node");
+	load(addr, huge_size);
+	ASSERT_EQ(1, move_pages_to(addr, huge_size, huge_size, node));
+	expect_has(0, addr, huge_size);
+	EXPECT_TRUE(is_all(addr, huge_size, 0x5a));
+	expect_reloads(addr, huge_size);
+}
+
+/* Mappings that move. */
+
+static void move_mapping(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(user) *self, char *addr, size_t len)
+{
+	char *new = reserve(len, huge_size ?: page_size);
+
+	ASSERT_NE(NULL, new);
+	load(addr, len);
+	ASSERT_EQ(new, mremap(addr, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+			      new));
+	expect_has(0, addr, len);
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	EXPECT_TRUE(is_all(new, len, 0x5a));
+	expect_reloads(new, len);
+	/* Nobody gets what is freed by its new address. */
+	EXPECT_EQ(0, munmap(new, len));
+	expect_has(0, new, len);
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, mremap_of_pages)
+{
+	move_mapping(_metadata, self, map_pages_or_fail(NR), NR * page_size);
+}
+
+TEST_F(user, mremap_of_a_page_table)
+{
+	char *addr;
+
+	if (!huge_size)
+		SKIP(return, "the size of a page table is not known");
+	addr = map_small(huge_size, huge_size);
+	ASSERT_NE(NULL, addr);
+	move_mapping(_metadata, self, addr, huge_size);
+}
+
+TEST_F(user, mremap_of_a_huge_page)
+{
+	move_mapping(_metadata, self, map_huge_or_skip(), huge_size);
+}
+
+/* Files. */
+
+TEST_F(user, truncate_and_punch_hole)
+{
+	size_t len = NR * page_size, hole = 2 * page_size;
+	int fd = memfd_create("hole", 0);
+	char *addr;
+
+	if (fd < 0 || ftruncate(fd, len))
+		SKIP(return, "no memfd");
+	addr = map_at(NULL, len, MAP_SHARED, fd);
+	ASSERT_NE(MAP_FAILED, addr);
+	memset(addr, 0x5a, len);
+	load(addr, len);
+	EXPECT_EQ(0, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       page_size, hole));
+	expect_has(0, addr + page_size, hole);
+	expect_has(NR - 2, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, madvise(addr + 4 * page_size, hole, MADV_REMOVE));
+	expect_has(0, addr + 4 * page_size, hole);
+	expect_has(NR - 4, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, ftruncate(fd, page_size));
+	expect_has(1, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(1, dev_read(self->dev, addr, len));
+	close(fd);
+}
+
+/* Write-back has to see each write, so it takes the right to write away. */
+TEST_F(user, write_back)
+{
+	size_t len = NR * page_size;
+	int fd = open(BLOCK_DEVICE, O_RDWR | O_EXCL);
+	char *addr;
+
+	if (fd < 0)
+		SKIP(return, "cannot open " BLOCK_DEVICE " (%s)",
+		     strerror(errno));
+	addr = map_at(NULL, len, MAP_SHARED, fd);
+	ASSERT_NE(MAP_FAILED, addr);
+	memset(addr, 0x5a, len);
+	load_writable(addr, len);
+	EXPECT_EQ(0, msync(addr, len, MS_SYNC));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, len));
+	expect_reloads(addr, len);
+	close(fd);
+}
+
+/* Hugetlb. */
+
+static size_t hugetlb_size(void)
+{
+	FILE *file = fopen("/proc/meminfo", "r");
+	char line[128];
+	size_t kb = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		sscanf(line, "Hugepagesize: %zu kB", &kb);
+	if (file)
+		fclose(file);
+	return kb * 1024;
+}
+
+/* Huge pages at the beginning of a mapping, or NULL. */
+static char *map_hugetlb(size_t nr, size_t len, size_t align, int flags)
+{
+	size_t size = hugetlb_size();
+	char *addr = reserve(len, align);
+
+	if (!size || !addr || map_at(addr, len, flags | MAP_HUGETLB, -1) != addr)
+		return NULL;
+	/* A fault that finds no page is a SIGBUS. */
+	if (madvise(addr, nr * size, MADV_POPULATE_WRITE))
+		return NULL;
+	memset(addr, 0x5a, nr * size);
+	return addr;
+}
+
+#define map_hugetlb_or_skip(nr, flags) ({				\
+	size_t __size = hugetlb_size();					\
+	char *__addr = map_hugetlb(nr, (nr) * __size, __size ?: page_size,\
+				   flags);				\
+	if (!__addr)							\
+		SKIP(return, "no %d free hugetlb pages", nr);		\
+	__addr;								\
+})
+
+TEST_F(user, hugetlb_munmap)
+{
+	char *addr = map_hugetlb_or_skip(2, MAP_PRIVATE);
+	size_t size = hugetlb_size();
+
+	load(addr, 2 * size);
+	EXPECT_EQ(0, munmap(addr, size));
+	expect_has(0, addr, size);
+	expect_has(size / page_size, addr, 2 * size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, munmap(addr + size, size));
+	expect_has(0, addr, 2 * size);
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, hugetlb_mprotect)
+{
+	char *addr = map_hugetlb_or_skip(2, MAP_PRIVATE);
+	size_t size = hugetlb_size();
+
+	load_writable(addr, 2 * size);
+	EXPECT_EQ(0, mprotect(addr, size, PROT_READ));
+	expect_has(0, addr, size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, size));
+	expect_reloads(addr, size);
+}
+
+TEST_F(user, hugetlb_mremap)
+{
+	char *addr = map_hugetlb_or_skip(1, MAP_PRIVATE);
+
+	move_mapping(_metadata, self, addr, hugetlb_size());
+}
+
+TEST_F(user, hugetlb_move_pages)
+{
+	char *addr = map_hugetlb_or_skip(1, MAP_PRIVATE);
+	int node = other_node(node_of(addr));
+	size_t size = hugetlb_size();
+
+	if (node < 0)
+		SKIP(return, "one NUMA node");
+	load(addr, size);
+	if (move_pages_to(addr, size, size, node) != 1)
+		SKIP(return, "no free hugetlb page on node %d", node);
+	expect_has(0, addr, size);
+	EXPECT_TRUE(is_all(addr, size, 0x5a));
+	expect_reloads(addr, size);
+}
+
+TEST_F(user, hugetlb_cow_after_fork)
+{
+	char *addr = map_hugetlb_or_skip(1, MAP_PRIVATE);
+	size_t size = hugetlb_size();
+	pid_t pid;
+
+	load_writable(addr, size);
+	pid = fork_sleeper();
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, size));
+	load(addr, size);
+	addr[0] = 1;
+	expect_has(0, addr, size);
+	expect_clean(_metadata, self->dev);
+	kill(pid, SIGKILL);
+	wait_child(pid);
+	expect_reloads(addr, size);
+}
+
+/*
+ * Two processes map the same huge pages, and share the page table of that GiB.
+ * Then @change has to unshare it.  Nothing is mapped by the device's process
+ * after that: this shows that it was shared.  The child goes, and with it the
+ * table.
+ */
+static void unshare_table(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(user) *self,
+			  int (*change)(char *addr, size_t size))
+{
+	size_t size = hugetlb_size();
+	int to_child[2], to_parent[2];
+	char *addr, c = 0;
+	pid_t pid;
+
+	addr = map_hugetlb(2, GIB, GIB, MAP_SHARED | MAP_NORESERVE);
+	if (!addr)
+		SKIP(return, "no 2 free hugetlb pages");
+	ASSERT_EQ(0, pipe(to_child) | pipe(to_parent));
+	pid = fork();
+	if (!pid) {
+		c = addr[0] + addr[size];
+		if (write(to_parent[1], &c, 1) != 1 ||
+		    read(to_child[0], &c, 1) != 1)
+			_exit(1);
+		_exit(0);
+	}
+	ASSERT_EQ(1, read(to_parent[0], &c, 1));
+	load(addr, 2 * size);
+	EXPECT_EQ(0, change(addr, size));
+	expect_has(0, addr, 2 * size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_read(self->dev, addr, 2 * size));
+	EXPECT_EQ(1, write(to_child[1], &c, 1));
+	EXPECT_EQ(0, wait_child(pid));
+	expect_clean(_metadata, self->dev);
+}
+
+static int mprotect_one(char *addr, size_t size)
+{
+	return mprotect(addr, size, PROT_READ);
+}
+
+static int mprotect_all(char *addr, size_t size)
+{
+	return mprotect(addr, GIB, PROT_READ);
+}
+
+static int munmap_all(char *addr, size_t size)
+{
+	return munmap(addr, GIB);
+}
+
+static int mremap_all(char *addr, size_t size)
+{
+	char *new = reserve(GIB, GIB);
+
+	return mremap(addr, GIB, GIB, MREMAP_MAYMOVE | MREMAP_FIXED, new) != new;
+}
+
+/* The mapping is split in two. */
+TEST_F(user, shared_page_table_split)
+{
+	unshare_table(_metadata, self, mprotect_one);
+}
+
+TEST_F(user, shared_page_table_mprotect)
+{
+	unshare_table(_metadata, self, mprotect_all);
+}
+
+TEST_F(user, shared_page_table_munmap)
+{
+	unshare_table(_metadata, self, munmap_all);
+}
+
+TEST_F(user, shared_page_table_mremap)
+{
+	unshare_table(_metadata, self, mremap_all);
+}
+
+/* A hole in the file: who comes first unshares, the other has the table alone. */
+TEST_F(user, shared_page_table_punch_hole)
+{
+	size_t size = hugetlb_size();
+	char *addr = map_hugetlb(2, GIB, GIB, MAP_SHARED | MAP_NORESERVE);
+	pid_t pid;
+
+	if (!addr)
+		SKIP(return, "no 2 free hugetlb pages");
+	load(addr, 2 * size);
+	pid = fork();
+	if (!pid)
+		_exit(madvise(addr, 2 * size, MADV_POPULATE_READ) ||
+		      madvise(addr, size, MADV_REMOVE));
+	EXPECT_EQ(0, wait_child(pid));
+	expect_has(0, addr, size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_TRUE(is_all(addr + size, size, 0x5a));
+	expect_reloads(addr + size, size);
+}
+
+/* userfaultfd. */
+
+static int uffd_protect(int uffd, char *addr, size_t len, bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { .start = (uintptr_t)addr, .len = len },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp);
+}
+
+static void *write_one(void *addr)
+{
+	*(volatile char *)addr = 1;
+	return NULL;
+}
+
+TEST_F(user, userfaultfd_write_protection)
+{
+	struct uffdio_api api = {
+		.api = UFFD_API,
+		.features = UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+	};
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	struct uffdio_register reg = {
+		.range = { .start = (uintptr_t)addr, .len = len },
+		.mode = UFFDIO_REGISTER_MODE_WP,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
+	struct uffd_msg msg;
+	pthread_t thread;
+
+	if (uffd < 0 || ioctl(uffd, UFFDIO_API, &api) ||
+	    ioctl(uffd, UFFDIO_REGISTER, &reg))
+		SKIP(return, "no userfaultfd write protection (%s)",
+		     strerror(errno));
+	load_writable(addr, len);
+	ASSERT_EQ(0, uffd_protect(uffd, addr, len, true));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, len));
+	load(addr, len);
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, write_one, addr));
+	ASSERT_EQ(1, poll(&pollfd, 1, PATIENCE * 1000));
+	ASSERT_EQ((ssize_t)sizeof(msg), read(uffd, &msg, sizeof(msg)));
+	EXPECT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
+	EXPECT_EQ((uintptr_t)addr, msg.arg.pagefault.address);
+	EXPECT_EQ(0, dev_write(self->dev, addr, page_size));
+	EXPECT_EQ(0, uffd_protect(uffd, addr, page_size, false));
+	pthread_join(thread, NULL);
+	EXPECT_EQ(1, addr[0]);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(1, dev_write(self->dev, addr, len));
+	expect_reloads(addr, len);
+	close(uffd);
+	expect_clean(_metadata, self->dev);
+}
+
+/* Soft-dirty bits. */
+
+TEST_F(user, clear_refs)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+
+	if (!(pagemap(addr) & 1UL << 55))
+		SKIP(return, "no soft-dirty bits");
+	load_writable(addr, len);
+	ASSERT_EQ(0, write_file("/proc/self/clear_refs", "4"));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, len));
+	EXPECT_EQ(0, pagemap(addr) & 1UL << 55);
+	expect_reloads(addr, len);
+}
+
+/* Uprobes. */
+
+static void __attribute__((noinline, aligned(16))) probed(void)
+{
+	asm volatile("nop; nop; nop; nop" ::: "memory");
+}
+
+struct place {
+	uintptr_t addr;
+	size_t offset;
+};
+
+static int find_offset(struct dl_phdr_info *info, size_t size, void *data)
+{
+	struct place *place = data;
+	uintptr_t start;
+	int i;
+
+	for (i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *ph = &info->dlpi_phdr[i];
+
+		start = info->dlpi_addr + ph->p_vaddr;
+		if (ph->p_type != PT_LOAD || place->addr < start ||
+		    place->addr - start >= ph->p_memsz)
+			continue;
+		place->offset = place->addr - start + ph->p_offset;
+		return 1;
+	}
+	return 0;
+}
+
+/* A breakpoint: the page of the file is replaced by one of the process. */
+TEST_F(user, uprobe)
+{
+	struct place place = { .addr = (uintptr_t)probed };
+	char *page = (char *)(place.addr & -page_size);
+	char exe[256], event[512];
+	ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	volatile unsigned char *insn = (void *)place.addr;
+	unsigned char was;
+
+	probed();
+	was = *insn;
+	ASSERT_LT(0, len);
+	exe[len] = '\0';
+	ASSERT_EQ(1, dl_iterate_phdr(find_offset, &place));
+	snprintf(event, sizeof(event), "p:mmu_notifier_test/probed %s:0x%zx\n",
+		 exe, place.offset);
+	load(page, page_size);
+	if (write_file(TRACING "uprobe_events", event))
+		SKIP(return, "cannot write to " TRACING "uprobe_events (%s)",
+		     strerror(errno));
+	EXPECT_EQ(0, write_file(TRACING "events/mmu_notifier_test/enable", "1"));
+	EXPECT_NE(was, *insn);
+	expect_has(0, page, page_size);
+	expect_reloads(page, page_size);
+	probed();
+	EXPECT_EQ(0, write_file(TRACING "events/mmu_notifier_test/enable", "0"));
+	EXPECT_EQ(was, *insn);
+	expect_has(0, page, page_size);
+	expect_reloads(page, page_size);
+	EXPECT_EQ(0, write_file(TRACING "uprobe_events",
+				"-:mmu_notifier_test/probed\n"));
+}
+
+/* Memory that fails. */
+
+static void lose_page(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(user) *self, char *addr, size_t size)
+{
+	signal(SIGBUS, SIG_IGN);
+	load(addr, size);
+	if (madvise(addr, page_size, MADV_HWPOISON))
+		SKIP(return, "no MADV_HWPOISON (%s)", strerror(errno));
+	expect_has(0, addr, size);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_read(self->dev, addr, size));
+	EXPECT_EQ(0, munmap(addr, size));
+	expect_clean(_metadata, self->dev);
+}
+
+TEST_F(user, hwpoison)
+{
+	char *addr = map_pages_or_fail(NR);
+
+	load(addr, NR * page_size);
+	lose_page(_metadata, self, addr + page_size, page_size);
+	if (_metadata->skip)
+		return;
+	expect_has(NR - 1, addr, NR * page_size);
+}
+
+TEST_F(user, hugetlb_hwpoison)
+{
+	lose_page(_metadata, self, map_hugetlb_or_skip(1, MAP_PRIVATE),
+		  hugetlb_size());
+}
+
+TEST_F(user, soft_offline)
+{
+	char *addr = map_pages_or_fail(NR);
+	size_t len = NR * page_size;
+
+	load(addr, len);
+	if (madvise(addr, page_size, MADV_SOFT_OFFLINE))
+		SKIP(return, "no MADV_SOFT_OFFLINE (%s)", strerror(errno));
+	expect_has(0, addr, page_size);
+	expect_has(NR - 1, addr, len);
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+}
+
+/* fork(), exit, execve(). */
+
+TEST_F(user, cow_after_fork)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	pid_t pid;
+
+	load_writable(addr, len);
+	pid = fork_sleeper();
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_write(self->dev, addr, len));
+	load(addr, len);
+	memset(addr, 1, 3 * page_size);
+	expect_has(NR - 3, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(3, dev_write(self->dev, addr, len));
+	kill(pid, SIGKILL);
+	wait_child(pid);
+	expect_reloads(addr, len);
+}
+
+/* Pages that are pinned are copied for the child, not shared with it. */
+TEST_F(user, fork_of_pinned_pages)
+{
+	struct io_uring_params params = { };
+	size_t len = NR * page_size, pinned = 2 * page_size;
+	char *addr = map_pages_or_fail(NR);
+	struct iovec iov = { .iov_base = addr, .iov_len = pinned };
+	int ring = syscall(__NR_io_uring_setup, 1, &params);
+	uint64_t was = page_frame(addr);
+	pid_t pid;
+
+	if (ring < 0 || syscall(__NR_io_uring_register, ring,
+				IORING_REGISTER_BUFFERS, &iov, 1))
+		SKIP(return, "io_uring does not pin pages (%s)",
+		     strerror(errno));
+	load_writable(addr, len);
+	pid = fork_sleeper();
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(2, dev_write(self->dev, addr, len));
+	memset(addr, 1, len);
+	/* The same page as before. */
+	EXPECT_EQ(was, page_frame(addr));
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(NR, dev_write(self->dev, addr, len));
+	kill(pid, SIGKILL);
+	wait_child(pid);
+	expect_reloads(addr, len);
+	close(ring);
+}
+
+/*
+ * A process with a device of its own that has loaded 2 * NR pages, and sleeps.
+ * Returns a descriptor of its device.
+ */
+static int start_child(pid_t *pid, int *go, void (*end)(void))
+{
+	int to_child[2], to_parent[2], pidfd, dev = -1;
+
+	if (pipe(to_child) || pipe(to_parent))
+		return -1;
+	*pid = fork();
+	if (!*pid) {
+		size_t len = NR * page_size;
+		char *small = map_pages(NR), *far = map_small(len, GIB);
+
+		dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+		if (dev_read(dev, small, len) != NR ||
+		    dev_read(dev, far, len) != NR ||
+		    write(to_parent[1], &dev, sizeof(dev)) != sizeof(dev) ||
+		    read(to_child[0], &dev, 1) != 1)
+			_exit(1);
+		end();
+		_exit(2);
+	}
+	close(to_parent[1]);
+	pidfd = pidfd_of(*pid);
+	if (read(to_parent[0], &dev, sizeof(dev)) != sizeof(dev))
+		dev = -1;
+	else
+		dev = syscall(__NR_pidfd_getfd, pidfd, dev, 0);
+	close(pidfd);
+	*go = to_child[1];
+	return dev;
+}
+
+static void end_by_exit(void)
+{
+	_exit(0);
+}
+
+static void end_by_execve(void)
+{
+	char *argv[] = { "mmu_notifier_test", NULL };
+	char *envp[] = { EXEC_CHILD "=1", NULL };
+
+	execve("/proc/self/exe", argv, envp);
+}
+
+/* The end of an mm: the device is told by release(), and then has nothing. */
+static void outlive(struct __test_metadata *_metadata, void (*end)(void))
+{
+	struct shadow_tlb_report report;
+	pid_t pid;
+	int go, dev = start_child(&pid, &go, end);
+
+	ASSERT_LE(0, dev);
+	report = dev_report(dev);
+	EXPECT_LE(2 * NR, report.held);
+	EXPECT_EQ(1, write(go, "", 1));
+	EXPECT_EQ(0, wait_child(pid));
+	report = dev_report(dev);
+	expect_unharmed(_metadata, &report);
+	EXPECT_EQ(0, report.compared);
+	EXPECT_EQ(0, report.held);
+	close(dev);
+}
+
+TEST_F(user, exit)
+{
+	outlive(_metadata, end_by_exit);
+}
+
+TEST_F(user, execve)
+{
+	outlive(_metadata, end_by_execve);
+}
+
+/*
+ * The memory of a process that is about to exit is taken from it by another
+ * one, as the OOM killer does.  A tracer keeps it from the end of its mm.
+ */
+TEST_F(user, process_mrelease)
+{
+	struct shadow_tlb_report report;
+	int go, dev, status, pidfd, ret;
+	pid_t pid;
+
+	dev = start_child(&pid, &go, end_by_exit);
+	ASSERT_LE(0, dev);
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXIT));
+	EXPECT_EQ(1, write(go, "", 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	ASSERT_EQ(PTRACE_EVENT_EXIT, status >> 16);
+
+	report = dev_report(dev);
+	EXPECT_LE(2 * NR, report.held);
+	pidfd = pidfd_of(pid);
+	ret = syscall(__NR_process_mrelease, pidfd, 0);
+	if (ret && errno == ENOSYS)
+		SKIP(goto out, "no process_mrelease()");
+	EXPECT_EQ(0, ret);
+	expect_unharmed(_metadata, &report);
+	EXPECT_LT(report.calls, dev_report(dev).calls);
+	EXPECT_GT(2 * NR, dev_report(dev).held);
+	report = dev_report(dev);
+	expect_unharmed(_metadata, &report);
+out:
+	ptrace(PTRACE_CONT, pid, 0, 0);
+	wait_child(pid);
+	close(pidfd);
+	close(dev);
+}
+
+/* Device memory. */
+
+static int hmm_ioctl(int hmm, unsigned long cmd, char *addr, void *copy)
+{
+	struct hmm_dmirror_cmd arg = {
+		.addr = (uintptr_t)addr,
+		.ptr = (uintptr_t)copy,
+		.npages = NR,
+	};
+
+	return ioctl(hmm, cmd, &arg) || arg.cpages != NR;
+}
+
+static int open_hmm(void)
+{
+	return open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
+}
+
+TEST_F(user, migrate_to_device_memory)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR), *copy = map_pages_or_fail(NR);
+	int hmm = open_hmm();
+
+	if (hmm < 0)
+		SKIP(return, "no /dev/hmm_dmirror0, see CONFIG_TEST_HMM");
+	load(addr, len);
+	ASSERT_EQ(0, hmm_ioctl(hmm, HMM_DMIRROR_MIGRATE_TO_DEV, addr, copy));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	/* It is in the memory of another device now. */
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+	close(hmm);
+}
+
+TEST_F(user, exclusive_access_of_another_device)
+{
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR), *copy = map_pages_or_fail(NR);
+	int hmm = open_hmm();
+
+	if (hmm < 0)
+		SKIP(return, "no /dev/hmm_dmirror0, see CONFIG_TEST_HMM");
+	load(addr, len);
+	ASSERT_EQ(0, hmm_ioctl(hmm, HMM_DMIRROR_EXCLUSIVE, addr, copy));
+	expect_has(0, addr, len);
+	expect_clean(_metadata, self->dev);
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	EXPECT_TRUE(is_all(addr, len, 0x5a));
+	expect_reloads(addr, len);
+	close(hmm);
+}
+
+/* Threads. */
+
+struct zapper {
+	pthread_t thread;
+	char *addr;
+	bool unmap;
+	bool failed;
+	int left;
+};
+
+/* Only who has zapped a page may touch it again: it has been flushed then. */
+static void *zap(void *data)
+{
+	struct zapper *zapper = data;
+	size_t len = NR * page_size;
+
+	while (__atomic_sub_fetch(&zapper->left, 1, __ATOMIC_RELAXED) > 0) {
+		if (!zapper->unmap)
+			zapper->failed |= madvise(zapper->addr, len,
+						  MADV_DONTNEED);
+		else
+			zapper->failed |= munmap(zapper->addr, len) ||
+				map_at(zapper->addr, len, MAP_PRIVATE, -1) !=
+				zapper->addr;
+		memset(zapper->addr, 1, len);
+	}
+	return NULL;
+}
+
+/* Their ranges are next to each other: one page table has both. */
+TEST_F(user, two_threads_zap_while_the_device_runs)
+{
+	size_t len = NR * page_size;
+	char *addr = map_small(2 * len, 64 * page_size);
+	struct zapper zappers[2] = {
+		{ .addr = addr, .left = 1000 },
+		{ .addr = addr + len, .left = 1000, .unmap = true },
+	};
+	uint64_t served = 0;
+	int i;
+
+	ASSERT_NE(NULL, addr);
+	load(addr, 2 * len);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&zappers[i].thread, NULL, zap,
+					    &zappers[i]));
+	while (__atomic_load_n(&zappers[0].left, __ATOMIC_RELAXED) > 0 ||
+	       __atomic_load_n(&zappers[1].left, __ATOMIC_RELAXED) > 0)
+		served += dev_read(self->dev, addr, 2 * len);
+	for (i = 0; i < 2; i++) {
+		pthread_join(zappers[i].thread, NULL);
+		EXPECT_FALSE(zappers[i].failed);
+	}
+	EXPECT_LT(0, served);
+	expect_reloads(addr, 2 * len);
+}
+
+TEST_HARNESS_MAIN
