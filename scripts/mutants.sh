@@ -69,7 +69,7 @@ hooks() {
 	awk -v piece="$1" -v target="$2" -v from="${3:-}" '
 	$4 == target && (from == "" || index($3, from "+") == 1) {
 		print piece "=" $1
-	}' "$work/others"
+	}' "$work/others" "$work/sites"
 }
 
 plan_calls() {
@@ -98,15 +98,15 @@ plan_ranges() {
 	done <"$work/sites"
 }
 
+# Only these three free, after the call, what they have gathered. Which of the calls
+# is for page tables, or found another gather, only the gather knows: all of them.
 plan_order() {
 	local address kind place target site where
 
 	while read -r address kind place target site; do
 		case $target:$site in
-		"$gather":*)
+		"$gather":unmap_page_range* | "$gather":tlb_flush_mmu | "$gather":tlb_finish_mmu)
 			plan_line order "$site" "$kind at $place" "pages freed first" all hook "freed_first=$address"
-			plan_line order "$site" "$kind at $place" "no page tables" all hook "no_tables=$address"
-			plan_line order "$site" "$kind at $place" "no nested gather" all hook "no_nested=$address"
 			;;
 		"$slow":ptep_clear_flush | "$slow":pmdp_huge_clear_flush | "$slow":pmdp_invalidate | "$slow":pmdp_collapse_flush)
 			mapfile -t where < <(hooks "early_$site" "$site")
@@ -114,6 +114,10 @@ plan_order() {
 			;;
 		esac
 	done <"$work/sites"
+	mapfile -t where < <(hooks no_tables $gather)
+	plan_line order $gather "${#where[@]} calls" "no page tables" all hook "${where[@]}"
+	mapfile -t where < <(hooks no_nested $gather)
+	plan_line order $gather "${#where[@]} calls" "no nested gather" all hook "${where[@]}"
 }
 
 # gate SITE MUTATION REGEX INSN

@@ -207,6 +207,25 @@ static void shadow_invalidate(struct shadow_tlb *dev, unsigned long start,
 	}
 }
 
+/* How many translations in the range are as the page table has them? */
+static unsigned int shadow_unchanged(struct shadow_tlb *dev,
+				     unsigned long start, unsigned long end)
+{
+	struct shadow_tlb_entry *e;
+	struct shadow_walk walk;
+	unsigned int found = 0;
+
+	if (current->mm != dev->mm)
+		return 0;
+	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
+		if (!e->valid || e->level || e->addr < start || e->addr >= end)
+			continue;
+		shadow_walk(dev->mm, e->addr, &walk);
+		found += !shadow_differs(e, &walk);
+	}
+	return found;
+}
+
 static int shadow_access(struct shadow_tlb *dev, unsigned long addr, bool write)
 {
 	struct shadow_tlb_entry *e;
@@ -297,6 +316,7 @@ static void shadow_end(struct mmu_notifier *mn,
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
+	dev->stats.calls_at_end = dev->stats.calls;
 	shadow_run(dev);
 	if (dev->policy == SHADOW_TLB_BLOCK)
 		dev->blocked--;
@@ -320,6 +340,7 @@ static void shadow_invalidate_range(struct mmu_notifier *mn,
 	call->end = end;
 	if (start >= end || !PAGE_ALIGNED(start) || !PAGE_ALIGNED(end))
 		dev->stats.bad_ranges++;
+	dev->stats.unchanged += shadow_unchanged(dev, start, end);
 	shadow_invalidate(dev, start, end);
 	shadow_run(dev);
 	raw_spin_unlock_irqrestore(&dev->lock, flags);

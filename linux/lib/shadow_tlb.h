@@ -41,6 +41,9 @@ enum shadow_tlb_policy {
  * @calls: calls of invalidate_range()
  * @bad_ranges: calls of invalidate_range() with an empty, inverted or
  *	unaligned range
+ * @unchanged: translations that a call dropped although the page table still had
+ *	them: it came too early, or its range was too wide
+ * @calls_at_end: @calls, when invalidate_range_end() was last called
  */
 struct shadow_tlb_stats {
 	unsigned long accesses;
@@ -50,6 +53,8 @@ struct shadow_tlb_stats {
 	unsigned long freed_tables;
 	unsigned long calls;
 	unsigned long bad_ranges;
+	unsigned long unchanged;
+	unsigned long calls_at_end;
 };
 
 /* Calls that shadow_tlb_call() can still tell about. */

@@ -308,8 +308,22 @@ static void mn_expect_clean(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, stats.freed_pages, 0UL);
 	KUNIT_EXPECT_EQ(test, stats.freed_tables, 0UL);
 	KUNIT_EXPECT_EQ(test, stats.bad_ranges, 0UL);
+	KUNIT_EXPECT_EQ(test, stats.stale_used, 0UL);
 	KUNIT_EXPECT_EQ(test, shadow_tlb_stale(dev), 0U);
 	KUNIT_EXPECT_EQ(test, shadow_tlb_touch(dev), 0U);
+}
+
+/*
+ * For operations that flush while they hold the page table lock: not before the
+ * entries changed, and not after invalidate_range_end() was called.
+ */
+static void mn_expect_in_time(struct kunit *test)
+{
+	struct shadow_tlb_stats stats;
+
+	stats = shadow_tlb_read_stats(mn_test(test)->dev);
+	KUNIT_EXPECT_EQ(test, stats.unchanged, 0UL);
+	KUNIT_EXPECT_EQ(test, stats.calls_at_end, stats.calls);
 }
 
 /* Map, populate, and let the device load @len bytes at @addr. */
@@ -350,6 +364,93 @@ static void mn_munmap_of_a_part(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, hole, hole_len), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
+}
+
+/* More pages than a gather takes: it flushes and frees on the way. */
+#define MN_MANY		12000
+
+static void mn_munmap_of_many_pages(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = MN_MANY * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
+	do_madvise(mm, addr, len, MADV_NOHUGEPAGE);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, 4 * PAGE_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_GT(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+/* The pages are fewer, but each has a page table, which is gathered, too. */
+static void mn_munmap_of_many_page_tables(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = MN_MANY / 2 * PMD_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned long i;
+
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
+	do_madvise(mm, addr, len, MADV_NOHUGEPAGE);
+	for (i = 0; i < len; i += PMD_SIZE)
+		KUNIT_ASSERT_EQ(test, mn_write(addr + i, PAGE_SIZE), 0);
+	for (i = 0; i < 4 * PMD_SIZE; i += PMD_SIZE)
+		KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr + i, PAGE_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_GT(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static int mn_pfn_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct page *pages = file->private_data;
+
+	return remap_pfn_range(vma, vma->vm_start, page_to_pfn(pages),
+			       vma->vm_end - vma->vm_start, vma->vm_page_prot);
+}
+
+static const struct file_operations mn_pfn_fops = {
+	.mmap = mn_pfn_mmap,
+};
+
+/* A mapping as drivers make them is flushed at its end, not with others. */
+static void mn_pfn_mapping(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct page *pages;
+	struct file *file;
+
+	mn_prepare(test, addr - len, len);
+	pages = alloc_pages(GFP_KERNEL | __GFP_ZERO, 2);
+	KUNIT_ASSERT_NOT_NULL(test, pages);
+	file = anon_inode_getfile("mn_test", &mn_pfn_fops, pages, O_RDWR);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_ASSERT_EQ(test, vm_mmap(file, addr, len, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, len, 0, VM_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	calls = mn_calls(test);
+	mmap_read_lock(mm);
+	zap_vma_ptes(vma_lookup(mm, addr), addr, len);
+	mmap_read_unlock(mm);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+
+	/* Pages of the mapping in front of it must not be freed earlier. */
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr - len, 2 * len), 0);
+	mn_expect_clean(test);
+	fput(file);
+	__free_pages(pages, 2);
 }
 
 static void mn_madvise_dontneed(struct kunit *test)
@@ -453,6 +554,7 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 	struct mn_test *ctx = mn_test(test);
 	struct shadow_tlb *mine = ctx->dev;
 	struct mn_child child = { };
+	struct mmu_gather outer;
 
 	/* The child writes, so that its pages are its own, and writable. */
 	child.addr = addr;
@@ -466,9 +568,18 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, 0, addr, len), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	/* Nothing was written since: nothing to tell. */
 	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
 	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
+	/* Unless somebody has not flushed what he changed. */
+	tlb_gather_mmu(&outer, child.mm);
+	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, 1, 0,
+					    ALIGN(child.mm->task_size,
+						  PGDIR_SIZE)), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test), 2UL);
+	tlb_finish_mmu(&outer);
 	shadow_tlb_unbind(ctx->dev);
 	ctx->dev = mine;
 	mn_child_leave(&child);
@@ -496,6 +607,15 @@ static void mn_shared_mapping_write_protected(struct kunit *test)
 					    3 * PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 5U);
+	mn_expect_clean(test);
+	mn_expect_in_time(test);
+
+	/* The pages are dirty: flushed with the page table lock held. */
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mn_test(test)->mm, addr, len,
+					 MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
 	fput(file);
 #else
@@ -572,6 +692,7 @@ static void mn_cow_after_fork(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 3U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	mn_child_leave(&child);
 }
 
@@ -587,6 +708,7 @@ static void mn_write_fault_on_the_zero_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 }
 
 /*
@@ -636,6 +758,7 @@ static void mn_mremap_of_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, to, len), 0);
 	mn_expect_clean(test);
@@ -657,6 +780,7 @@ static void mn_move_table(struct kunit *test, unsigned long size)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, size), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, size), 0);
 	mn_expect_clean(test);
 }
@@ -737,6 +861,7 @@ static void mn_thp_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 }
 
 static void mn_thp_cow_after_fork(struct kunit *test)
@@ -751,6 +876,7 @@ static void mn_thp_cow_after_fork(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	mn_child_leave(&child);
 }
 
@@ -766,6 +892,7 @@ static void mn_thp_mremap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PMD_SIZE), 0);
 }
 
@@ -787,6 +914,7 @@ static void mn_thp_write_to_the_zero_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 }
 
 /* Small pages become a huge one: pages and their page table are freed. */
@@ -810,6 +938,7 @@ static void mn_thp_collapse(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 }
 
 static void mn_thp_mprotect(struct kunit *test)
@@ -1044,6 +1173,7 @@ static void mn_hugetlb_cow_after_fork(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HUGE_SIZE), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	mn_child_leave(&child);
 }
 
@@ -1089,6 +1219,7 @@ static void mn_migrate_to_another_node(struct kunit *test)
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 }
 
 static void mn_thp_migrate_to_another_node(struct kunit *test)
@@ -1120,6 +1251,7 @@ static void mn_hugetlb_migrate_to_another_node(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, HUGE_SIZE),
 			0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 }
 
 /*
@@ -1153,6 +1285,7 @@ static void mn_migrate_vma_collects_shared_pages(struct kunit *test)
 	migrate_vma_finalize(&args);
 	mmap_read_unlock(mm);
 	mn_expect_clean(test);
+	mn_expect_in_time(test);
 	mn_child_leave(&child);
 #else
 	kunit_skip(test, "no CONFIG_DEVICE_MIGRATION");
@@ -1283,6 +1416,8 @@ static void mn_reclaim_with_a_deferred_flush(struct kunit *test)
 	KUNIT_EXPECT_GE(test, mn_calls(test) - calls, 4UL);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
 	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_read_stats(mn_test(test)->dev).calls_at_end,
+			mn_calls(test));
 
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
 	complete(&by.leave);
@@ -1474,6 +1609,9 @@ static void mn_two_cpus_at_once(struct kunit *test)
 static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_munmap),
 	KUNIT_CASE(mn_munmap_of_a_part),
+	KUNIT_CASE(mn_munmap_of_many_pages),
+	KUNIT_CASE(mn_munmap_of_many_page_tables),
+	KUNIT_CASE(mn_pfn_mapping),
 	KUNIT_CASE(mn_madvise_dontneed),
 	KUNIT_CASE(mn_mprotect_down_and_up),
 	KUNIT_CASE(mn_fork_write_protects),
