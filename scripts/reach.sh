@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# reach.sh SITES: which tests execute the TLB flush sites in the kernel of the series.
+# reach.sh: which tests execute the TLB flush sites in the kernel of the series.
 #
-# SITES is a table with the columns file and line, of sites.sh. The line numbers of the
+# The sites are those of sites.sh, with file and line. The line numbers of the
 # compiler say which call instructions of vmlinux belong to a site, QEMU which of
 # them came back while a test ran. Writes build/report/reach.tsv: file, line, tests; with
 # "not built" for a site that the configuration leaves out, and "-" for one that no
@@ -18,6 +18,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 kernel=$BUILD/kernels/series/vmlinux
 work=$BUILD/reach
 report=$BUILD/report/reach.tsv
+sites=$BUILD/report/sites.tsv
+initrd=$BUILD/guest/initrd-$arch.cpio
 
 # address, address behind it, of each call of something that may have to do with TLBs
 calls() {
@@ -67,13 +69,15 @@ places() {
 	}' "$sites" "$work/calls" "$work/lines" | sort -u
 }
 
-# address, test: what has been executed
+# All suites, also that of the AMD driver, and the selftest.
 boot() {
-	local log=$work/kunit.log
+	local log=$work/boot.log status=0
 
 	cut -d ' ' -f 1 "$work/places" | sort -u >"$work/addresses"
-	"$here/boot.sh" -k "$kernel" -o "$log" -x "$work/addresses" -t 300 "${boot_args[@]}" \
-		'kunit.filter_glob=mmu_notifier_[sa]*'
+	"$here/boot.sh" -k "$kernel" -o "$log" -x "$work/addresses" -i "$initrd" -a 2 -t 400 \
+		iommu=pt 'kunit.filter_glob=[am]m[du]_[in]o*' || status=$?
+	# With 1, tests have failed: what they executed, they did.
+	[ "$status" -le 1 ] || exit "$status"
 	cp "$log.executed" "$work/executed"
 }
 
@@ -103,14 +107,13 @@ table() {
 	}' "$work/executed" "$work/places" "$sites"
 }
 
-[ $# = 1 ] || die "usage: reach.sh SITES"
-sites=$1
-[ -s "$sites" ] || die "there is no table $sites; scripts/sites.sh writes one"
+[ $# = 0 ] || die "usage: reach.sh"
 need_packages "${kernel_packages[@]}"
 need_commands objdump addr2line awk
-[ -s "$kernel" ] && [ -s "$kernel.debug" ] || die "there is no $(short "$kernel"); scripts/build.sh makes it"
 mkdir -p "$work" "$BUILD/report"
-boot_args=()
+"$here/build.sh" series
+"$here/initrd.sh" "$initrd"
+"$here/sites.sh" >"$work/table"
 places >"$work/places"
 [ -s "$work/places" ] || die "no call in $(short "$kernel") belongs to a site of $sites; do the line numbers fit?"
 boot

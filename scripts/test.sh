@@ -6,10 +6,12 @@
 #
 # scripts  the scripts on hostile input
 # base     stock without the callback: nothing is left of it, builds, boots
-# kunit    the series builds without warnings; its suites in QEMU
+# sites    each CPU TLB flush is told to secondary TLBs, or exempt; the census finds what is not
+# kunit    the series builds without warnings; its suites and its selftest in QEMU
+# reach    each site that is told was executed by a test
 # amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
-# mutants  without one call at a time: a case of mmu_notifier_sites fails
+# mutants  one fault at a time in the kernel: a case fails
 # exports  series and upgrade apply, checkpatch is content
 #
 # With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control.
@@ -23,6 +25,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 kernel=$(kernel_dir series)/vmlinux
+initrd=$BUILD/guest/initrd-$arch.cpio
 case $arch in
 arm64)
 	work=$BUILD/test-arm64
@@ -30,11 +33,10 @@ arm64)
 	;;
 *)
 	work=$BUILD/test
-	all_steps="scripts base kunit amd control mutants exports"
+	all_steps="scripts sites base kunit reach amd control mutants exports"
 	;;
 esac
 sites=mmu_notifier_sites
-unreached=${UNREACHED_SITES:-$here/unreached-sites}
 
 # --- results --------------------------------------------------------------
 
@@ -64,6 +66,13 @@ first_error() {
 built() {
 	"$here/build.sh" "$1" && return
 	result "not ok" "$1 builds"
+	return 1
+}
+
+# What runs in user space.
+guest() {
+	CROSS_COMPILE=$cross "$here/initrd.sh" "$initrd" && return
+	result "not ok" "the guest's user space builds"
 	return 1
 }
 
@@ -112,6 +121,35 @@ step_scripts() {
 	for name in $script_tests; do
 		count_script "$name"
 	done
+}
+
+# --- sites ----------------------------------------------------------------
+
+says_nothing() {
+	local says=$work/says
+
+	"$@" >"$says" 2>&1 && [ ! -s "$says" ] && return
+	cat "$says" >&2
+	return 1
+}
+
+# Two runs of the census: once per tree and scripts.
+census_test() {
+	local log=$work/test-sites.sh.log id
+
+	id=$({
+		tgit rev-parse 'series^{tree}'
+		cat "$here"/{sites,test-sites,test-lib}.sh
+	} | sha256sum)
+	[ "$(cat "$work/census.stamp" 2>/dev/null)" != "$id" ] || [ ! -f "$log" ] || return 0
+	script_test test-sites.sh
+	grep -q '^not ok' "$log" || atomic "$work/census.stamp" <<<"$id"
+}
+
+step_sites() {
+	attempt "each CPU TLB flush is told to secondary TLBs, or exempt" says_nothing "$here/sites.sh" check
+	census_test
+	count_script test-sites.sh
 }
 
 # --- base -----------------------------------------------------------------
@@ -189,8 +227,35 @@ run_suites() {
 step_kunit() {
 	built series || return 0
 	attempt "the series builds without warnings" no_warnings series
-	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*'
+	guest || return 0
+	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" -t 300
+	attempt "there are cases of the selftest" grep -q '^mmu_notifier_user	' "$work/kunit.log.cases"
 	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
+}
+
+# --- reach ----------------------------------------------------------------
+
+# place, tests: of the sites that are told
+told() {
+	awk -F "\t" -v OFS="\t" '
+	NR == FNR { tests[$1, $2] = $3; next }
+	FNR > 1 && $5 != "exempt" { print $3 ": " $4 " (" $1 ":" $2 ")", tests[$1, $2] }' \
+		"$BUILD/report/reach.tsv" "$BUILD/report/sites.tsv"
+}
+
+step_reach() {
+	local place tests
+
+	built series || return 0
+	"$here/reach.sh"
+	told >"$work/told"
+	while IFS=$'\t' read -r place tests; do
+		case $tests in
+		-) result "not ok" "$place is reached by no test" ;;
+		"not built") note "$place is not in this kernel" ;;
+		*) echo "ok - $place is reached by ${tests//,/, }" >>"$results" ;;
+		esac
+	done <"$work/told"
 }
 
 # --- amd ------------------------------------------------------------------
@@ -236,72 +301,13 @@ step_control() {
 
 # --- mutants --------------------------------------------------------------
 
-# address, name, kind, place of every site. The name is that of the function, with #1,
-# #2, ... if it has several.
-name_sites() {
-	"$here/mutate.sh" list "$kernel" | awk '
-	{
-		address[NR] = $1
-		kind[NR] = $2
-		place[NR] = name = $3
-		sub(/\+0x[0-9a-f]+$/, "", name)
-		name_of[NR] = name
-		number[NR] = ++count[name]
-	}
-	END {
-		for (i = 1; i <= NR; i++) {
-			name = name_of[i]
-			print address[i], name (count[name] > 1 ? "#" number[i] : ""), kind[i], place[i]
-		}
-	}' | atomic "$work/sites"
-}
-
-# Why no case can notice that this call is missing, if so.
-why_unreached() {
-	awk -F '\t' -v name="$1" '$1 == name { print $2; exit }' "$unreached"
-}
-
-# One mutant, in a process of its own: two run at the same time.
-mutant() {
-	local address=$1 name=$2 what="mutant $2 ($3 at $4)" reason status=0
-	local copy=$work/mutants/$address.vmlinux log=$work/mutants/$address.log killers
-
-	reason=$(why_unreached "$name")
-	"$here/mutate.sh" knock "$kernel" "$copy" "$address"
-	boot "$copy" "$log" "$sites" || status=$?
-	rm -f "$copy"
-	killers=$(awk -F '\t' '$2 == "fail" { printf "%s%s", n++ ? ", " : "", $3 }' "$log.cases" 2>/dev/null || :)
-	case $status:${reason:+known} in
-	0:) result "not ok" "$what: no case fails without it" ;;
-	0:known) result skip "$what: $reason" ;;
-	1:) result ok "$what: killed by $killers" ;;
-	1:known) result "not ok" "$what: killed by $killers; take it off $(short "$unreached")" ;;
-	*) result "not ok" "$what: $(first_error "$log.says")" ;;
-	esac
-}
-
-# Names that are no sites any more.
-check_unreached() {
-	local name names
-
-	names=$(awk -F '\t' '!/^(#|$)/ { print $1 }' "$unreached")
-	for name in $names; do
-		cut -d ' ' -f 2 "$work/sites" | grep -qxF "$name" ||
-			result "not ok" "$(short "$unreached"): $name is no site; take it off, or correct its name"
-	done
-}
-
 step_mutants() {
-	local jobs
-
 	built series || return 0
-	name_sites
-	check_unreached
-	rm -rf "$work/mutants"
-	mkdir -p "$work/mutants"
-	jobs=$(nproc)
-	xargs -L 1 -P "$((jobs < 4 ? jobs : 4))" "$here/test.sh" mutant <"$work/sites"
-	attempt "every site has had its mutant" [ "$(grep -c ' - mutant ' "$results")" = "$(wc -l <"$work/sites")" ]
+	guest || return 0
+	"$here/mutants.sh" -t >"$work/mutants.out" || :
+	cat "$work/mutants.out" >>"$results"
+	grep -v '^ok - ' "$work/mutants.out" || :
+	attempt "there are mutants" grep -q ' - mutant ' "$work/mutants.out"
 }
 
 # --- exports --------------------------------------------------------------
@@ -418,9 +424,6 @@ main() {
 
 case ${1:-} in
 "") main ;;
-script_test | mutant)
-	results=$work/mutants.results
-	"$@"
-	;;
+script_test) "$@" ;;
 *) die "usage: test.sh; TEST_ONLY= takes names of steps" ;;
 esac
