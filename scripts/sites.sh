@@ -31,7 +31,7 @@ others='tlb_flush_batched tlb_flush_pending tlb_flush_reason tlb_flush_mmu_free
 # --- the tree -------------------------------------------------------------
 
 check_tree() {
-	need_packages coccinelle
+	need_packages coccinelle bsdextrautils
 	need_commands spatch awk git column
 	[ -d "$1" ] || die "there is no tree $1; run 'make tree'"
 	[ -f "$1/$rule" ] || die "$(short "$1") has no $rule; give a tree with the series"
@@ -144,9 +144,10 @@ take_census() {
 	check_tree "$1"
 	work=$(mktemp -d)
 	trap 'rm -rf "$work"' EXIT
-	mapfile -t files < <(candidates "$1")
+	candidates "$1" >"$work/files"
+	mapfile -t files <"$work/files"
+	[ ${#files[@]} -gt 0 ] || die "there are no flushes in $(short "$1"); is it a kernel tree?"
 	(cd "$1" && text_uses "${files[@]}" </dev/null) >"$work/uses"
-	[ -s "$work/uses" ] || die "there are no flushes in $(short "$1"); is it a kernel tree?"
 	spatch_census "$1"
 	grep -v '^stale	' "$work/census" | sort -t '	' -k 1,1 -k 2,2n >"$work/sites" || :
 }

@@ -13,7 +13,7 @@
 // Comments: -D census prints all sites, with tabs: file, line, function,
 // Comments: flush, how told (call, helper, gather, callers, exempt, -), reason;
 // Comments: and, with all files at once and no --jobs, the exemptions that match
-// Comments: nothing: "stale", flush, file, function.
+// Comments: nothing: "stale", flush, file, function.  (coccicheck: MODE=census J=1)
 // Options: --no-includes --include-headers
 
 virtual report
@@ -263,5 +263,5 @@ for p, flush, how, e in take():
 @finalize:python depends on census@
 @@
 for e in EXEMPT:
-	if e not in matched:
+	if matched and e not in matched:
 		print("\t".join(("stale", e[0] or "*", e[1], e[2])))
