@@ -205,7 +205,7 @@ write_report() {
 }
 
 numbers() {
-	cut -f 5 "$work/sites" | sort | uniq -c | awk '{ printf "%s%s %s", NR > 1 ? ", " : "", $2, $1 }'
+	cut -f 5 "$work/sites" | sort | uniq -c | awk '{ printf "%s%s %s", (NR > 1 ? ", " : ""), $2, $1 }'
 }
 
 # --- commands -------------------------------------------------------------
