@@ -469,6 +469,24 @@ static void mn_madvise_dontneed(struct kunit *test)
 	mn_expect_clean(test);
 }
 
+/* As drivers do that take pages back. */
+static void mn_zap_page_range(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 8 * PAGE_SIZE, calls;
+	unsigned long hole = addr + PAGE_SIZE, hole_len = 2 * PAGE_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare(test, addr, len);
+	calls = mn_calls(test);
+	mmap_read_lock(mm);
+	zap_page_range(vma_lookup(mm, addr), hole, hole_len);
+	mmap_read_unlock(mm);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, hole, hole_len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 6U);
+	mn_expect_clean(test);
+}
+
 static void mn_mprotect_down_and_up(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
@@ -941,6 +959,42 @@ static void mn_thp_collapse(struct kunit *test)
 	mn_expect_in_time(test);
 }
 
+static void mn_thp_soft_dirty_bits_cleared(struct kunit *test)
+{
+#if defined(CONFIG_MEM_SOFT_DIRTY) && defined(CONFIG_PROC_PAGE_MONITOR)
+	struct mn_child child = { .addr = TEST_BASE, .len = PAGE_SIZE };
+	struct mn_test *ctx = mn_test(test);
+	struct shadow_tlb *mine = ctx->dev;
+	unsigned long addr = TEST_BASE;
+
+	if (!has_transparent_hugepage())
+		kunit_skip(test, "no transparent huge pages");
+	/* Nothing is there yet: the child gets a huge page of its own. */
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, PMD_SIZE, 0), addr);
+	KUNIT_ASSERT_EQ(test, do_madvise(ctx->mm, addr, PMD_SIZE,
+					 MADV_HUGEPAGE), 0);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	if (!mn_is_thp(child.mm, addr)) {
+		mn_child_leave(&child);
+		kunit_skip(test, "no huge page to be had");
+	}
+	ctx->dev = shadow_tlb_bind(child.mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
+	KUNIT_EXPECT_TRUE(test, mn_is_thp(child.mm, addr));
+	KUNIT_EXPECT_GE(test, mn_calls_with(test, 0, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, 0, addr, PMD_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	mn_expect_clean(test);
+	shadow_tlb_unbind(ctx->dev);
+	ctx->dev = mine;
+	mn_child_leave(&child);
+#else
+	kunit_skip(test, "no CONFIG_MEM_SOFT_DIRTY");
+#endif
+}
+
 static void mn_thp_mprotect(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
@@ -982,12 +1036,12 @@ static void mn_thp_madvise_free(struct kunit *test)
 	mn_thp_aged(test, MADV_FREE, 2);
 }
 
-/* A part of it is unmapped, and the file has the rest: nothing is mapped then. */
-static void mn_thp_of_a_file_split(struct kunit *test)
+static void mn_thp_of_a_file(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
 	struct mm_struct *mm = mn_test(test)->mm;
 	struct vm_area_struct *vma;
+	struct folio *folio;
 	struct file *file;
 	int ret;
 
@@ -997,6 +1051,7 @@ static void mn_thp_of_a_file_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, PMD_SIZE,
 				      PROT_READ | PROT_WRITE,
 				      MAP_SHARED | MAP_FIXED, 0), addr);
+	/* The mapping keeps it. */
 	fput(file);
 	KUNIT_EXPECT_EQ(test, mn_write(addr, PMD_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
@@ -1012,6 +1067,19 @@ static void mn_thp_of_a_file_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_read(addr, PAGE_SIZE), 0);
 	if (!mn_is_thp(mm, addr))
 		kunit_skip(test, "the huge page is not mapped by a PMD");
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	/* Write-back makes it read-only. */
+	folio = filemap_lock_folio(file->f_mapping, 0);
+	KUNIT_ASSERT_NOT_NULL(test, folio);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, folio_mkclean(folio), 1);
+	folio_unlock(folio);
+	folio_put(folio);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+	/* A part of it goes, and nothing is left: the file has the pages. */
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
 	calls = mn_calls(test);
 	mmap_read_lock(mm);
@@ -1253,6 +1321,137 @@ static void mn_hugetlb_migrate_to_another_node(struct kunit *test)
 			0U);
 	mn_expect_clean(test);
 	mn_expect_in_time(test);
+}
+
+/*
+ * A hugetlb file that two processes map at the same place: they share the page
+ * table.  The device has a pointer to it, which it has to lose when the process
+ * leaves the table to the other one.
+ */
+#ifdef CONFIG_ARCH_WANT_HUGE_PMD_SHARE
+#define MN_SHARED	ALIGN(TEST_BASE, PUD_SIZE)
+
+static int mn_map_hugetlb_file(struct file *file)
+{
+	if (vm_mmap(file, MN_SHARED, PUD_SIZE, PROT_READ | PROT_WRITE,
+		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, 0) != MN_SHARED)
+		return -ENOMEM;
+	return mn_write(MN_SHARED, PAGE_SIZE);
+}
+
+/* Returns the other process's mm, or NULL. */
+static struct mm_struct *mn_prepare_shared_table(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm, *other = mn_new_mm();
+	struct file *file;
+	int ret;
+
+	if (!other)
+		return NULL;
+	file = hugetlb_file_setup("mn_test", PUD_SIZE, VM_NORESERVE,
+				  HUGETLB_ANONHUGE_INODE, HPAGE_SHIFT);
+	ret = PTR_ERR_OR_ZERO(file);
+	if (!ret) {
+		/* The first to map it is the first that rmap finds. */
+		ret = mn_map_hugetlb_file(file);
+		kthread_unuse_mm(mm);
+		kthread_use_mm(other);
+		ret = ret ?: mn_map_hugetlb_file(file);
+		kthread_unuse_mm(other);
+		kthread_use_mm(mm);
+		fput(file);
+	}
+	if (!ret)
+		ret = mn_dev_use(test, MN_SHARED, HPAGE_SIZE);
+	if (ret) {
+		mmput(other);
+		return NULL;
+	}
+	return other;
+}
+
+static pud_t mn_shared_pud(struct mm_struct *mm)
+{
+	pgd_t *pgd = pgd_offset(mm, MN_SHARED);
+	p4d_t *p4d = pgd_present(*pgd) ? p4d_offset(pgd, MN_SHARED) : NULL;
+
+	if (!p4d || !p4d_present(*p4d))
+		return __pud(0);
+	return *pud_offset(p4d, MN_SHARED);
+}
+
+static bool mn_table_is_shared(struct mm_struct *a, struct mm_struct *b)
+{
+	pud_t pud_a = mn_shared_pud(a), pud_b = mn_shared_pud(b);
+
+	return pud_present(pud_a) && pud_present(pud_b) &&
+	       pud_pfn(pud_a) == pud_pfn(pud_b);
+}
+
+/* What unshares: the table goes when the other process does. */
+static void mn_unshare_table(struct kunit *test, void (*op)(struct kunit *test))
+{
+	struct mm_struct *mm = mn_test(test)->mm, *other;
+	unsigned long calls;
+
+	other = mn_prepare_shared_table(test);
+	if (!other)
+		kunit_skip(test, "no hugetlb pages: boot with hugepages=8");
+	KUNIT_EXPECT_TRUE(test, mn_table_is_shared(mm, other));
+	calls = mn_calls(test);
+	op(test);
+	KUNIT_EXPECT_FALSE(test, mn_table_is_shared(mm, other));
+	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, MN_SHARED, PUD_SIZE),
+			1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, MN_SHARED, HPAGE_SIZE), 0U);
+	mmput(other);
+	mn_expect_clean(test);
+}
+
+static void mn_munmap_shared(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, vm_munmap(MN_SHARED, PUD_SIZE), 0);
+}
+
+static void mn_mprotect_shared(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mn_test(test)->mm, MN_SHARED,
+					  PUD_SIZE, 0, VM_WRITE), 0);
+}
+
+static void mn_migrate_shared(struct kunit *test)
+{
+	mn_migrate_all(test);
+}
+#endif
+
+static void mn_hugetlb_shared_table_unmapped(struct kunit *test)
+{
+#ifdef CONFIG_ARCH_WANT_HUGE_PMD_SHARE
+	mn_unshare_table(test, mn_munmap_shared);
+#else
+	kunit_skip(test, "this architecture shares no page tables");
+#endif
+}
+
+static void mn_hugetlb_shared_table_protected(struct kunit *test)
+{
+#ifdef CONFIG_ARCH_WANT_HUGE_PMD_SHARE
+	mn_unshare_table(test, mn_mprotect_shared);
+#else
+	kunit_skip(test, "this architecture shares no page tables");
+#endif
+}
+
+static void mn_hugetlb_shared_table_migrated(struct kunit *test)
+{
+#ifdef CONFIG_ARCH_WANT_HUGE_PMD_SHARE
+	if (num_online_nodes() < 2)
+		kunit_skip(test, "one node only");
+	mn_unshare_table(test, mn_migrate_shared);
+#else
+	kunit_skip(test, "this architecture shares no page tables");
+#endif
 }
 
 /*
@@ -1614,6 +1813,7 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_munmap_of_many_page_tables),
 	KUNIT_CASE(mn_pfn_mapping),
 	KUNIT_CASE(mn_madvise_dontneed),
+	KUNIT_CASE(mn_zap_page_range),
 	KUNIT_CASE(mn_mprotect_down_and_up),
 	KUNIT_CASE(mn_fork_write_protects),
 	KUNIT_CASE(mn_soft_dirty_bits_cleared),
@@ -1632,10 +1832,11 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_thp_mremap),
 	KUNIT_CASE(mn_thp_write_to_the_zero_page),
 	KUNIT_CASE(mn_thp_collapse),
+	KUNIT_CASE(mn_thp_soft_dirty_bits_cleared),
 	KUNIT_CASE(mn_thp_mprotect),
 	KUNIT_CASE(mn_thp_madvise_cold),
 	KUNIT_CASE(mn_thp_madvise_free),
-	KUNIT_CASE(mn_thp_of_a_file_split),
+	KUNIT_CASE(mn_thp_of_a_file),
 	KUNIT_CASE(mn_huge_pud_split),
 	KUNIT_CASE(mn_huge_pud_mremap),
 	KUNIT_CASE(mn_hugetlb_munmap),
@@ -1644,6 +1845,9 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_migrate_to_another_node),
 	KUNIT_CASE(mn_thp_migrate_to_another_node),
 	KUNIT_CASE(mn_hugetlb_migrate_to_another_node),
+	KUNIT_CASE(mn_hugetlb_shared_table_unmapped),
+	KUNIT_CASE(mn_hugetlb_shared_table_protected),
+	KUNIT_CASE(mn_hugetlb_shared_table_migrated),
 	KUNIT_CASE(mn_migrate_vma_collects_shared_pages),
 	KUNIT_CASE(mn_migrate_vma_moves_pages),
 	KUNIT_CASE(mn_reclaim),
