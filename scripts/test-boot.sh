@@ -107,6 +107,8 @@ test_boot() {
 	check "its cases are listed, with reasons" [ "$(tail -n 1 "$work/boot.log.cases")" = "second	skip	four	no such device" ]
 	console 's/^    ok 2 two/    not ok 2 two/; s/^ok 1/not ok 1/; s/pass:3 fail:0/pass:2 fail:1/'
 	check "a case that fails is named, with status 1" boots 1 "1 failed, 2 passed: two"
+	sed -i "s/^/[    0.123456] /" "$work/console"
+	check "times in front change nothing" boots 1 "1 failed, 2 passed: two"
 
 	console '/ok 2 two/,$d'
 	check "a console cut short is incomplete" boots 2 "incomplete: first has 1 of 3 results"

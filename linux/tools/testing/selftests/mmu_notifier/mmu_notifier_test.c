@@ -79,9 +79,10 @@
 
 #define GIB		(1UL << 30)
 #define NR		8	/* pages, where the number does not matter */
-#define PATIENCE	10	/* seconds until a kernel thread must have come by */
+#define PATIENCE	20	/* seconds until a kernel thread must have come by */
 
 static size_t page_size, huge_size;
+static cpu_set_t all_cpus;
 
 /*
  * Before main(): what execve() of this program is to do; output by lines, for
@@ -95,6 +96,7 @@ static void __attribute__((constructor)) begin(void)
 		_exit(0);
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	page_size = sysconf(_SC_PAGESIZE);
+	sched_getaffinity(0, sizeof(all_cpus), &all_cpus);
 	dev = open(DEVICE, O_RDWR);
 	if (dev < 0)
 		ksft_exit_skip("cannot open %s (%s): CONFIG_TEST_SHADOW_TLB, root\n",
@@ -341,34 +343,37 @@ static bool has_swap(void)
 	       strchr(text, '/');
 }
 
-/* Is there still time?  Gives the kernel a moment. */
-static bool wait_more(time_t *until)
+/* Are there some of these seconds left?  *@until is 0 at first. */
+static bool is_time_left(time_t *until, int seconds)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (!*until)
-		*until = now.tv_sec + PATIENCE;
-	usleep(1000);
+		*until = now.tv_sec + seconds;
 	return now.tv_sec < *until;
 }
 
-/* Binds the caller to one of the CPUs that it may use.  Fails if there is none. */
-static int bind_to_cpu(unsigned int nr)
+static bool wait_more(time_t *until)
 {
-	cpu_set_t all, one;
+	usleep(1000);
+	return is_time_left(until, PATIENCE);
+}
+
+/* Binds the caller to the @nr'th of the CPUs, if there are so many. */
+static void bind_to_cpu(int nr)
+{
+	cpu_set_t one;
 	int cpu;
 
-	if (sched_getaffinity(0, sizeof(all), &all))
-		return -1;
 	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &all) || nr--)
+		if (!CPU_ISSET(cpu, &all_cpus) || nr--)
 			continue;
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
-		return sched_setaffinity(0, sizeof(one), &one);
+		sched_setaffinity(0, sizeof(one), &one);
+		return;
 	}
-	return -1;
 }
 
 /* A thread that does nothing but use the mm, on another CPU if there is one. */
@@ -467,6 +472,8 @@ FIXTURE_SETUP(user)
 	ASSERT_LE(0, self->dev);
 	if (!read_file(THP "hpage_pmd_size", text, sizeof(text)))
 		huge_size = atol(text);
+	/* A CPU does not reclaim pages that another one has yet to put on a list. */
+	bind_to_cpu(0);
 	/* Nobody but the test is to change its page table. */
 	set(self, "/proc/sys/kernel/numa_balancing", "0");
 	set(self, KSM "run", "0");
@@ -666,11 +673,9 @@ TEST_F(user, mprotect)
 TEST_F(user, madvise_free_and_reclaim)
 {
 	size_t len = NR * page_size;
-	char *addr;
+	char *addr = map_pages_or_fail(NR);
 	int i;
 
-	bind_to_cpu(0);
-	addr = map_pages_or_fail(NR);
 	load(addr, len);
 	EXPECT_EQ(0, madvise(addr, len, MADV_FREE));
 	/* The page is clean now, and has to be seen if it is written to. */
@@ -686,10 +691,7 @@ TEST_F(user, madvise_free_and_reclaim)
 	EXPECT_TRUE(is_all(addr, len, 0));
 }
 
-/*
- * Reclaim @addr, and read it back.  Pages that a CPU has not yet put on a list
- * are not reclaimed from another one.
- */
+/* Reclaim @addr, and read it back. */
 static void page_out(struct __test_metadata *_metadata,
 		     FIXTURE_DATA(user) *self, char *addr, size_t len)
 {
@@ -697,8 +699,6 @@ static void page_out(struct __test_metadata *_metadata,
 
 	if (!has_swap())
 		SKIP(return, "no swap");
-	bind_to_cpu(0);
-	memset(addr, 0x5a, len);
 	load(addr, len);
 	for (i = 0; i < 100 && nr_present(addr, len); i++)
 		EXPECT_EQ(0, madvise(addr, len, MADV_PAGEOUT));
@@ -720,7 +720,7 @@ TEST_F(user, pageout_with_a_deferred_flush)
 {
 	struct spinner spinner = { };
 
-	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+	if (CPU_COUNT(&all_cpus) < 2)
 		SKIP(return, "one CPU");
 	ASSERT_EQ(0, start_spinner(&spinner));
 	page_out(_metadata, self, map_pages_or_fail(NR), NR * page_size);
@@ -749,13 +749,11 @@ static int advise_parent(char *addr, size_t len, int advice)
 TEST_F(user, process_madvise_pageout)
 {
 	size_t len = NR * page_size;
-	char *addr;
+	char *addr = map_pages_or_fail(NR);
 	int ret;
 
 	if (!has_swap())
 		SKIP(return, "no swap");
-	bind_to_cpu(0);
-	addr = map_pages_or_fail(NR);
 	madvise(addr, len, MADV_DONTFORK);
 	load(addr, len);
 	ret = advise_parent(addr, len, MADV_PAGEOUT);
@@ -826,53 +824,79 @@ TEST_F(user, mbind)
 /* Every other page is free, so that compaction has something to do. */
 TEST_F(user, compact_memory)
 {
-	size_t nr = 4 * SHADOW_TLB_MAX_PAGES, len = nr * page_size, i;
-	size_t part = SHADOW_TLB_MAX_PAGES / 2 * page_size;
+	size_t nr = SHADOW_TLB_MAX_PAGES, i, moved = 0;
 	char *addr = map_pages_or_fail(nr);
-	uint64_t was;
+	uint64_t *was = calloc(nr, sizeof(*was));
 	time_t until = 0;
 
+	ASSERT_NE(NULL, was);
 	for (i = 0; i < nr; i += 2)
 		madvise(addr + i * page_size, page_size, MADV_DONTNEED);
-	was = dev_read(self->dev, addr, part);
-	ASSERT_EQ(SHADOW_TLB_MAX_PAGES / 4, was);
-	do {
+	for (i = 1; i < nr; i += 2)
+		was[i] = page_frame(addr + i * page_size);
+	ASSERT_EQ(nr / 2, dev_read(self->dev, addr, nr * page_size));
+	while (!moved && wait_more(&until)) {
 		if (write_file("/proc/sys/vm/compact_memory", "1"))
 			SKIP(return, "no /proc/sys/vm/compact_memory");
-	} while (dev_has(self->dev, addr, part) == was && wait_more(&until));
-	EXPECT_GT(was, dev_has(self->dev, addr, part));
-	EXPECT_EQ(SHADOW_TLB_MAX_PAGES / 4, nr_present(addr, part));
+		for (i = 1; i < nr; i += 2)
+			moved += page_frame(addr + i * page_size) != was[i];
+	}
+	EXPECT_NE(0, moved);
+	expect_has(nr / 2 - moved, addr, nr * page_size);
 	expect_clean(_metadata, self->dev);
 	for (i = 1; i < nr; i += 2)
 		EXPECT_EQ(0x5a, addr[i * page_size]);
-	EXPECT_EQ(0, munmap(addr, len));
+	EXPECT_EQ(nr / 2, dev_read(self->dev, addr, nr * page_size));
 	expect_clean(_metadata, self->dev);
+}
+
+static void *sleep_until_told(void *pipe)
+{
+	char c;
+
+	return (void *)read(*(int *)pipe, &c, 1);
 }
 
 TEST_F(user, numa_hinting)
 {
 	size_t len = NR * page_size;
 	char *addr = map_pages_or_fail(NR);
-	struct spinner spinner = { };
 	time_t until = 0;
+	pthread_t thread;
+	int told[2];
 
 	if (other_node(0) < 0)
 		SKIP(return, "one NUMA node");
 	if (set(self, "/proc/sys/kernel/numa_balancing", "1"))
 		SKIP(return, "no /proc/sys/kernel/numa_balancing");
+	/* Without threads, pages on the node of the task are left alone. */
+	ASSERT_EQ(0, pipe(told));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, sleep_until_told, told));
 	load_writable(addr, len);
-	/* Scans are for tasks that run, and for those with threads. */
-	ASSERT_EQ(0, start_spinner(&spinner));
-	while (dev_has(self->dev, addr, len) && wait_more(&until))
+	/* Pages that wait to be put on a list are left alone, too. */
+	map_pages_or_fail(8 * NR);
+	/* A task has to run for some time before it is looked at. */
+	while (dev_has(self->dev, addr, len) && is_time_left(&until, PATIENCE))
 		;
 	expect_has(0, addr, len);
 	expect_clean(_metadata, self->dev);
-	stop_spinner(&spinner);
+	EXPECT_EQ(0, dev_read(self->dev, addr, len));
+	EXPECT_EQ(1, write(told[1], "", 1));
+	pthread_join(thread, NULL);
 	EXPECT_TRUE(is_all(addr, len, 0x5a));
 	expect_reloads(addr, len);
 }
 
 /* KSM. */
+
+static bool is_one_frame(const char *addr, size_t len)
+{
+	uint64_t frame = page_frame(addr);
+
+	while (len && page_frame(addr + len - page_size) == frame)
+		len -= page_size;
+	return !len;
+}
 
 TEST_F(user, ksm_merge_and_break)
 {
@@ -882,17 +906,18 @@ TEST_F(user, ksm_merge_and_break)
 
 	if (madvise(addr, len, MADV_MERGEABLE))
 		SKIP(return, "no KSM");
+	load_writable(addr, len);
 	if (set(self, KSM "sleep_millisecs", "0") ||
 	    set(self, KSM "pages_to_scan", "1000") ||
 	    set(self, KSM "run", "1"))
 		SKIP(return, "cannot set " KSM "run");
-	load_writable(addr, len);
-	while (dev_write(self->dev, addr, len) && wait_more(&until))
+	while (!is_one_frame(addr, len) && wait_more(&until))
 		;
-	/* All eight are one page now, for reading. */
-	EXPECT_EQ(0, dev_write(self->dev, addr, len));
+	EXPECT_TRUE(is_one_frame(addr, len));
+	expect_has(0, addr, len);
 	expect_clean(_metadata, self->dev);
 	EXPECT_EQ(0, write_file(KSM "run", "0"));
+	EXPECT_EQ(0, dev_write(self->dev, addr, len));
 	load(addr, len);
 	addr[0] = 1;
 	expect_has(NR - 1, addr, len);
@@ -960,7 +985,7 @@ TEST_F(user, khugepaged)
 	    set(self, THP "khugepaged/scan_sleep_millisecs", "10"))
 		SKIP(return, "cannot set " THP "khugepaged");
 	madvise(addr, huge_size, MADV_HUGEPAGE);
-	while (dev_has(self->dev, addr, huge_size) && wait_more(&until))
+	while (smaps_kb(addr, "AnonHugePages:") <= 0 && wait_more(&until))
 		;
 	expect_has(0, addr, huge_size);
 	EXPECT_TRUE(is_all(addr, huge_size, 0x5a));
@@ -1462,10 +1487,18 @@ TEST_F(user, clear_refs)
 
 /* Uprobes. */
 
-static void __attribute__((noinline, aligned(16))) probed(void)
-{
-	asm volatile("nop; nop; nop; nop" ::: "memory");
-}
+/* Instructions to probe, not at the beginning of a page. */
+asm(".text\n"
+    ".p2align 6\n"
+    "nops:\n"
+    ".rept 32\n"
+    "nop\n"
+    ".endr\n"
+    "ret\n");
+
+void nops(void);
+
+#define PROBED	((uintptr_t)nops + 16)
 
 struct place {
 	uintptr_t addr;
@@ -1494,14 +1527,14 @@ static int find_offset(struct dl_phdr_info *info, size_t size, void *data)
 /* A breakpoint: the page of the file is replaced by one of the process. */
 TEST_F(user, uprobe)
 {
-	struct place place = { .addr = (uintptr_t)probed };
+	struct place place = { .addr = PROBED };
 	char *page = (char *)(place.addr & -page_size);
 	char exe[256], event[512];
 	ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	volatile unsigned char *insn = (void *)place.addr;
 	unsigned char was;
 
-	probed();
+	nops();
 	was = *insn;
 	ASSERT_LT(0, len);
 	exe[len] = '\0';
@@ -1516,7 +1549,7 @@ TEST_F(user, uprobe)
 	EXPECT_NE(was, *insn);
 	expect_has(0, page, page_size);
 	expect_reloads(page, page_size);
-	probed();
+	nops();
 	EXPECT_EQ(0, write_file(TRACING "events/mmu_notifier_test/enable", "0"));
 	EXPECT_EQ(was, *insn);
 	expect_has(0, page, page_size);
@@ -1798,10 +1831,9 @@ TEST_F(user, exclusive_access_of_another_device)
 
 struct zapper {
 	pthread_t thread;
+	int cpu;
 	char *addr;
-	bool unmap;
-	bool failed;
-	int left;
+	bool unmap, failed, done;
 };
 
 /* Only who has zapped a page may touch it again: it has been flushed then. */
@@ -1809,8 +1841,11 @@ static void *zap(void *data)
 {
 	struct zapper *zapper = data;
 	size_t len = NR * page_size;
+	time_t until = 0;
+	int i;
 
-	while (__atomic_sub_fetch(&zapper->left, 1, __ATOMIC_RELAXED) > 0) {
+	bind_to_cpu(zapper->cpu);
+	for (i = 0; i < 1000 && is_time_left(&until, 2); i++) {
 		if (!zapper->unmap)
 			zapper->failed |= madvise(zapper->addr, len,
 						  MADV_DONTNEED);
@@ -1820,6 +1855,7 @@ static void *zap(void *data)
 				zapper->addr;
 		memset(zapper->addr, 1, len);
 	}
+	__atomic_store_n(&zapper->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -1829,8 +1865,8 @@ TEST_F(user, two_threads_zap_while_the_device_runs)
 	size_t len = NR * page_size;
 	char *addr = map_small(2 * len, 64 * page_size);
 	struct zapper zappers[2] = {
-		{ .addr = addr, .left = 1000 },
-		{ .addr = addr + len, .left = 1000, .unmap = true },
+		{ .addr = addr },
+		{ .addr = addr + len, .cpu = 1, .unmap = true },
 	};
 	uint64_t served = 0;
 	int i;
@@ -1840,8 +1876,8 @@ TEST_F(user, two_threads_zap_while_the_device_runs)
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, pthread_create(&zappers[i].thread, NULL, zap,
 					    &zappers[i]));
-	while (__atomic_load_n(&zappers[0].left, __ATOMIC_RELAXED) > 0 ||
-	       __atomic_load_n(&zappers[1].left, __ATOMIC_RELAXED) > 0)
+	while (!__atomic_load_n(&zappers[0].done, __ATOMIC_ACQUIRE) ||
+	       !__atomic_load_n(&zappers[1].done, __ATOMIC_ACQUIRE))
 		served += dev_read(self->dev, addr, 2 * len);
 	for (i = 0; i < 2; i++) {
 		pthread_join(zappers[i].thread, NULL);
