@@ -28,8 +28,8 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 work=$BUILD/mutants
-kernel=${KERNEL:-$BUILD/kernels/series/vmlinux}
-equivalent=${EQUIVALENT:-$here/mutants.equivalent}
+kernel=${MUTANTS_KERNEL:-$BUILD/kernels/series/vmlinux}
+equivalent=${MUTANTS_EQUIVALENT:-$here/mutants.equivalent}
 report=$BUILD/report/mutants.tsv
 groups="calls ranges order gate amd"
 tap=
@@ -55,6 +55,7 @@ find_sites() {
 		line[NR] = $0
 		name = $3
 		sub(/\+0x[0-9a-f]+$/, "", name)
+		gsub(/\.(part|constprop|isra)\.[0-9]+/, "", name)
 		name_of[NR] = name
 		number[NR] = ++count[name]
 	}
@@ -287,7 +288,7 @@ mutant() {
 # for what was killed all the same.
 explain() {
 	awk -F '\t' -v OFS='\t' '
-	NR == FNR {
+	!rows {
 		if (!/^(#|$)/) {
 			reason[$1, $2] = $3
 			place[$1, $2] = FNR
@@ -304,7 +305,7 @@ explain() {
 				$5 = "stale"
 		}
 		print
-	}' "$equivalent" -
+	}' "$equivalent" rows=1 -
 }
 
 # Entries of mutants.equivalent that are no mutant.
@@ -353,13 +354,12 @@ run() {
 	local jobs
 
 	jobs=$(nproc)
-	rm -rf "$work/rows"
+	rm -rf "$work/rows" "$report"
 	mkdir -p "$work/rows" "$work/kept"
 	kernel_id=$(sha256sum <"$kernel")
 	export kernel_id
 	note "$(wc -l <"$work/plan") mutants of $(short "$kernel")"
-	seq "$(wc -l <"$work/plan")" | xargs -L 1 -P "$((jobs < 4 ? jobs : 4))" "$here/mutants.sh" mutant ||
-		die "a mutant could not be made, its message is above"
+	seq "$(wc -l <"$work/plan")" | xargs -L 1 -P "$((jobs < 4 ? jobs : 4))" "$here/mutants.sh" mutant
 }
 
 main() {
@@ -368,6 +368,8 @@ main() {
 	need_packages "${kernel_packages[@]}"
 	[ -s "$kernel" ] || "$here/build.sh" series
 	mkdir -p "$work" "${report%/*}"
+	exec 8>"$work/.lock"
+	flock -n 8 || die "another mutants.sh is at work in $(short "$work"); wait for it, or set BUILD="
 	make_plan
 	choose "$@"
 	unknown=$(unknown_entries)
@@ -390,7 +392,8 @@ main() {
 
 case ${1:-} in
 mutant)
-	trap 'exit 130' INT TERM HUP
+	# With 255, xargs ends.
+	trap '[ $? = 0 ] || exit 255' EXIT
 	mutant "$2"
 	exit
 	;;
