@@ -320,10 +320,12 @@ test_mutants() {
 	: >"$work/equivalent"
 	: >"$work/good"
 	echo "different" >"$work/kernel"
+	: >"$work/boots"
 	echo "knock a1" >"$work/panic"
 	echo "knock a3" >"$work/warn"
 	check "a panic proves nothing, whatever failed before" gives 1 "unbootable: calls, one (call at one+0x1), no call: the kernel says 'Kernel panic'" mutants calls
 	check "a warning is no obstacle" grep -qx "calls *3 *0 *0 *1" "$work/out"
+	check "even at the second boot" [ "$(grep -c "knock a1" "$work/boots")" = 2 ]
 	: >"$work/panic"
 	: >"$work/boots"
 	check "what proved nothing is tried again" eval 'mutants calls >"$work/out" 2>&1 && [ "$(boots)" = 1 ]'

@@ -299,6 +299,7 @@ static int shadow_start(struct mmu_notifier *mn,
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
+	dev->changing++;
 	if (dev->policy == SHADOW_TLB_BLOCK)
 		dev->blocked++;
 	if (dev->policy == SHADOW_TLB_BLOCK ||
@@ -316,7 +317,7 @@ static void shadow_end(struct mmu_notifier *mn,
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
-	dev->stats.calls_at_end = dev->stats.calls;
+	dev->changing--;
 	shadow_run(dev);
 	if (dev->policy == SHADOW_TLB_BLOCK)
 		dev->blocked--;
@@ -338,9 +339,10 @@ static void shadow_invalidate_range(struct mmu_notifier *mn,
 	call = &dev->log[dev->stats.calls++ % SHADOW_TLB_LOG];
 	call->start = start;
 	call->end = end;
+	call->unchanged = shadow_unchanged(dev, start, end);
+	call->outside = !dev->changing;
 	if (start >= end || !PAGE_ALIGNED(start) || !PAGE_ALIGNED(end))
 		dev->stats.bad_ranges++;
-	dev->stats.unchanged += shadow_unchanged(dev, start, end);
 	shadow_invalidate(dev, start, end);
 	shadow_run(dev);
 	raw_spin_unlock_irqrestore(&dev->lock, flags);

@@ -41,9 +41,6 @@ enum shadow_tlb_policy {
  * @calls: calls of invalidate_range()
  * @bad_ranges: calls of invalidate_range() with an empty, inverted or
  *	unaligned range
- * @unchanged: translations that a call dropped although the page table still had
- *	them: it came too early, or its range was too wide
- * @calls_at_end: @calls, when invalidate_range_end() was last called
  */
 struct shadow_tlb_stats {
 	unsigned long accesses;
@@ -53,16 +50,24 @@ struct shadow_tlb_stats {
 	unsigned long freed_tables;
 	unsigned long calls;
 	unsigned long bad_ranges;
-	unsigned long unchanged;
-	unsigned long calls_at_end;
 };
 
 /* Calls that shadow_tlb_call() can still tell about. */
 #define SHADOW_TLB_LOG		64
 
+/**
+ * struct shadow_tlb_call - a call of invalidate_range()
+ * @start: first address
+ * @end: first address after the range
+ * @unchanged: translations that it dropped although the page table still had
+ *	them: it came too early, or its range was too wide
+ * @outside: not between invalidate_range_start() and invalidate_range_end()
+ */
 struct shadow_tlb_call {
 	unsigned long start;
 	unsigned long end;
+	unsigned int unchanged;
+	bool outside;
 };
 
 /* One cached translation (@level 0) or one cached page-table pointer. */
@@ -89,6 +94,8 @@ struct shadow_tlb {
 	/* Protects everything below; taken in interrupts when pages are freed. */
 	raw_spinlock_t lock;
 	unsigned int blocked;
+	/* operations between invalidate_range_start() and invalidate_range_end() */
+	unsigned int changing;
 	bool released;
 	unsigned long set_start, set_end;
 	struct shadow_tlb_stats stats;

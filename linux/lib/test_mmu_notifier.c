@@ -314,16 +314,20 @@ static void mn_expect_clean(struct kunit *test)
 }
 
 /*
- * For operations that flush while they hold the page table lock: not before the
- * entries changed, and not after invalidate_range_end() was called.
+ * The calls since @from, of operations that flush with the page table lock held:
+ * not before the entries changed, and not after invalidate_range_end().
  */
-static void mn_expect_in_time(struct kunit *test)
+static void mn_expect_in_time(struct kunit *test, unsigned long from)
 {
-	struct shadow_tlb_stats stats;
+	struct shadow_tlb_call call;
+	unsigned int early = 0, late = 0;
 
-	stats = shadow_tlb_read_stats(mn_test(test)->dev);
-	KUNIT_EXPECT_EQ(test, stats.unchanged, 0UL);
-	KUNIT_EXPECT_EQ(test, stats.calls_at_end, stats.calls);
+	for (; shadow_tlb_call(mn_test(test)->dev, from, &call); from++) {
+		early += call.unchanged;
+		late += call.outside;
+	}
+	KUNIT_EXPECT_EQ(test, early, 0U);
+	KUNIT_EXPECT_EQ(test, late, 0U);
 }
 
 /* Map, populate, and let the device load @len bytes at @addr. */
@@ -586,7 +590,7 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, 0, addr, len), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, 0);
 	/* Nothing was written since: nothing to tell. */
 	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
 	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
@@ -626,7 +630,7 @@ static void mn_shared_mapping_write_protected(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 5U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 
 	/* The pages are dirty: flushed with the page table lock held. */
 	calls = mn_calls(test);
@@ -710,7 +714,7 @@ static void mn_cow_after_fork(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 3U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	mn_child_leave(&child);
 }
 
@@ -726,7 +730,7 @@ static void mn_write_fault_on_the_zero_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 }
 
 /*
@@ -776,7 +780,7 @@ static void mn_mremap_of_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, to, len), 0);
 	mn_expect_clean(test);
@@ -798,7 +802,7 @@ static void mn_move_table(struct kunit *test, unsigned long size)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, size), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, size), 0);
 	mn_expect_clean(test);
 }
@@ -879,22 +883,23 @@ static void mn_thp_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 }
 
 static void mn_thp_cow_after_fork(struct kunit *test)
 {
-	unsigned long addr = TEST_BASE;
+	unsigned long addr = TEST_BASE, calls;
 	struct mn_child child = { };
 
 	mn_prepare_thp(test, addr);
 	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
 	mn_expect_clean(test);
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	mn_child_leave(&child);
 }
 
@@ -910,7 +915,7 @@ static void mn_thp_mremap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PMD_SIZE), 0);
 }
 
@@ -932,7 +937,7 @@ static void mn_thp_write_to_the_zero_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 }
 
 /* Small pages become a huge one: pages and their page table are freed. */
@@ -956,7 +961,7 @@ static void mn_thp_collapse(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 }
 
 static void mn_thp_soft_dirty_bits_cleared(struct kunit *test)
@@ -1242,7 +1247,7 @@ static void mn_hugetlb_cow_after_fork(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HUGE_SIZE), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	mn_child_leave(&child);
 }
 
@@ -1288,7 +1293,7 @@ static void mn_migrate_to_another_node(struct kunit *test)
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 }
 
 static void mn_thp_migrate_to_another_node(struct kunit *test)
@@ -1320,7 +1325,7 @@ static void mn_hugetlb_migrate_to_another_node(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, HUGE_SIZE),
 			0U);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 }
 
 /*
@@ -1485,7 +1490,7 @@ static void mn_migrate_vma_collects_shared_pages(struct kunit *test)
 	migrate_vma_finalize(&args);
 	mmap_read_unlock(mm);
 	mn_expect_clean(test);
-	mn_expect_in_time(test);
+	mn_expect_in_time(test, calls);
 	mn_child_leave(&child);
 #else
 	kunit_skip(test, "no CONFIG_DEVICE_MIGRATION");
@@ -1616,8 +1621,7 @@ static void mn_reclaim_with_a_deferred_flush(struct kunit *test)
 	KUNIT_EXPECT_GE(test, mn_calls(test) - calls, 4UL);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
 	mn_expect_clean(test);
-	KUNIT_EXPECT_EQ(test, shadow_tlb_read_stats(mn_test(test)->dev).calls_at_end,
-			mn_calls(test));
+	mn_expect_in_time(test, calls);
 
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
 	complete(&by.leave);
