@@ -3,7 +3,7 @@
 # Each target calls one script. ARCH, KSRC, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test clean
+.PHONY: help tree refresh series upgrade run test sites mutants amd clean
 .NOTPARALLEL:
 
 help:
@@ -13,6 +13,9 @@ help:
 	@echo 'make upgrade   build/upgrade.patch: for an unmodified 6.1, checked with patch'
 	@echo 'make run       build the kernel and run the demonstration'
 	@echo 'make test      run the tests'
+	@echo 'make sites     each CPU TLB flush: how secondary TLBs are told, and what tests it'
+	@echo 'make mutants   faults in the kernel, one at a time: which test finds it'
+	@echo 'make amd       commands of the AMD IOMMUv2 driver, stock and series'
 	@echo 'make clean     remove build/'
 	@echo
 	@echo 'KSRC=   another 6.1.y source, a directory or a tarball; ARCH= another architecture'
@@ -35,6 +38,19 @@ run:
 
 test:
 	@scripts/test.sh
+
+sites:
+	@scripts/tree.sh
+	@scripts/reach.sh
+	@scripts/sites.sh
+
+mutants:
+	@scripts/tree.sh
+	@scripts/build.sh series
+	@scripts/mutants.sh
+
+amd:
+	@scripts/amd.sh
 
 clean:
 	@scripts/tree.sh clean

@@ -42,20 +42,25 @@ lines() {
 	}
 	{
 		sub(/ \(discriminator.*/, "")
-		sub(/^.*\/linux\//, "")
+		sub(/^.*\/\.\.\/linux\//, "")
 		line = line " " $0
 	}
 	END { print line }'
 }
 
-# address behind the call, file:line, of the calls that belong to sites
+# address behind the call, file:line, of the calls that belong to sites. A flush that is no
+# call, such as one that is deferred, has that of the callback, which comes next.
 places() {
 	calls >"$work/calls"
 	cut -d ' ' -f 1 "$work/calls" | lines >"$work/lines"
 	awk '
 	FILENAME == ARGV[1] {
-		if (split($0, f, "\t") > 1 && f[2] ~ /^[0-9]+$/)
+		if (split($0, f, "\t") > 1 && f[2] ~ /^[0-9]+$/) {
 			site[f[1] ":" f[2]] = 1
+			if (f[5] == "call")
+				for (i = 1; i <= 10; i++)
+					before[f[1] ":" f[2] + i] = f[1] ":" f[2]
+		}
 		next
 	}
 	FILENAME == ARGV[2] {
@@ -66,6 +71,8 @@ places() {
 		for (i = 2; i <= NF; i++)
 			if ($i in site)
 				print behind[$1], $i
+			else if ($i in before && $2 ~ /^include\/linux\/mmu_notifier.h:/)
+				print behind[$1], before[$i]
 	}' "$sites" "$work/calls" "$work/lines" | sort -u
 }
 

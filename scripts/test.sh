@@ -235,25 +235,33 @@ step_kunit() {
 
 # --- reach ----------------------------------------------------------------
 
-# place, tests: of the sites that are told
+# function, flush, place, tests: of the sites that are told
 told() {
-	awk -F "\t" -v OFS="\t" '
+	awk -F '\t' -v OFS='\t' '
 	NR == FNR { tests[$1, $2] = $3; next }
-	FNR > 1 && $5 != "exempt" { print $3 ": " $4 " (" $1 ":" $2 ")", tests[$1, $2] }' \
+	FNR > 1 && $5 != "exempt" && $5 != "callers" { print $3, $4, $1 ":" $2, tests[$1, $2] }' \
 		"$BUILD/report/reach.tsv" "$BUILD/report/sites.tsv"
 }
 
+# Why no test can execute this flush, if so.
+why_unreached() {
+	awk -F '\t' -v name="$1" -v flush="$2" '$1 == name && $2 == flush { print $3; exit }' "$here/sites.unreached"
+}
+
 step_reach() {
-	local place tests
+	local name flush place tests what reason
 
 	built series || return 0
 	"$here/reach.sh"
 	told >"$work/told"
-	while IFS=$'\t' read -r place tests; do
-		case $tests in
-		-) result "not ok" "$place is reached by no test" ;;
-		"not built") note "$place is not in this kernel" ;;
-		*) echo "ok - $place is reached by ${tests//,/, }" >>"$results" ;;
+	while IFS=$'\t' read -r name flush place tests; do
+		what="$name(): $flush() ($place)"
+		reason=$(why_unreached "$name" "$flush")
+		case $tests:${reason:+known} in
+		-:) result "not ok" "$what is reached by no test" ;;
+		-:known) note "$what cannot be reached: $reason" ;;
+		"not built":*) note "$what is not in this kernel" ;;
+		*) echo "ok - $what is reached by ${tests//,/, }" >>"$results" ;;
 		esac
 	done <"$work/told"
 }

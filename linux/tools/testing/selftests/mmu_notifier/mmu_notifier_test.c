@@ -1591,6 +1591,19 @@ TEST_F(user, hugetlb_hwpoison)
 		  hugetlb_size());
 }
 
+static int hwpoison_one(char *addr, size_t size)
+{
+	signal(SIGBUS, SIG_IGN);
+	return madvise(addr, page_size, MADV_HWPOISON);
+}
+
+TEST_F(user, shared_page_table_hwpoison)
+{
+	if (access("/proc/sys/vm/memory_failure_recovery", F_OK))
+		SKIP(return, "no MADV_HWPOISON");
+	unshare_table(_metadata, self, hwpoison_one);
+}
+
 TEST_F(user, soft_offline)
 {
 	char *addr = map_pages_or_fail(NR);
