@@ -368,6 +368,7 @@ static void v2_decode(struct v2_cmd *cmd, const u64 *raw)
 /* One flush, as the driver is meant to write it. */
 
 #define V2_MAX_PIECES	3
+#define V2_TWO_PIECES	(3 * SZ_4K)	/* from an odd page on */
 
 struct v2_flush {
 	u32 pasid;
@@ -1551,9 +1552,9 @@ static void v2_command_buffer_wraps(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i < CMD_BUFFER_ENTRIES; i++) {
-		KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE + SZ_4K, SZ_16K),
-				0);
-		v2_expect_exact_flush(test, V2_BASE + SZ_4K, SZ_16K);
+		KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE + SZ_4K,
+						     V2_TWO_PIECES), 0);
+		v2_expect_exact_flush(test, V2_BASE + SZ_4K, V2_TWO_PIECES);
 	}
 }
 
@@ -1566,7 +1567,8 @@ static int v2_flush_thread_rounds(void *data)
 		cpu_relax();
 	while (!w->ret && w->rounds--)
 		w->ret = amd_iommu_flush_range(&w->ctx->domain->domain,
-					       V2_PASID, w->addr, SZ_16K);
+					       V2_PASID, w->addr,
+					       V2_TWO_PIECES);
 	kthread_complete_and_exit(&w->done, 0);
 }
 
@@ -1582,7 +1584,7 @@ static void v2_two_cpus_at_once(struct kunit *test)
 	if (cpus < 2)
 		kunit_skip(test, "needs two CPUs");
 	/* As many as the command buffer can show. */
-	rounds = (CMD_BUFFER_ENTRIES - 1) / 2 / (5 + 3 * ctx->devices);
+	rounds = (CMD_BUFFER_ENTRIES - 1) / 2 / (4 + 2 * ctx->devices);
 	v2_record(test);
 	for (i = 0; i < 2; i++) {
 		w[i].ctx = ctx;
@@ -1601,7 +1603,7 @@ static void v2_two_cpus_at_once(struct kunit *test)
 	while (v2_parse_flush(ctx, &pos, &flush)) {
 		i = flush.start == w[1].addr;
 		KUNIT_EXPECT_EQ(test, flush.start, (u64)w[i].addr);
-		KUNIT_EXPECT_EQ(test, flush.sum, (u64)SZ_16K);
+		KUNIT_EXPECT_EQ(test, flush.sum, (u64)V2_TWO_PIECES);
 		flushes++;
 	}
 	KUNIT_EXPECT_EQ(test, pos, ctx->cmds);
