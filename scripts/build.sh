@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build.sh [stock|base|series]
+# build.sh [stock|base|series|stock-amd]
 #
 # Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
 # build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
@@ -247,8 +247,8 @@ build() {
 }
 
 case $state in
-stock | base | series) ;;
-*) die "there is no state '$state'; usage: build.sh [stock|base|series]" ;;
+stock | base | series | stock-amd) ;;
+*) die "there is no state '$state'; usage: build.sh [stock|base|series|stock-amd]" ;;
 esac
 case $BUILD in
 *[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;

@@ -436,7 +436,7 @@ at_a_tag() {
 	local head name
 
 	head=$(ref HEAD)
-	for name in stock base series; do
+	for name in stock base series stock-amd; do
 		[ "$head" != "$(ref "refs/tags/$name")" ] || return 0
 	done
 	return 1
@@ -490,7 +490,7 @@ publish() { # BASE TIP KEY, which is two words
 	rm "$made/pending"
 }
 
-show_state() { # base|stock|series
+show_state() { # base|stock|series|stock-amd
 	atomic "$made/pending" <<<"show_state $*"
 	case $1 in
 	series)
@@ -673,7 +673,7 @@ case ${1:-} in
 "") do_tree ;;
 checkout)
 	case ${2:-} in
-	base | stock | series) do_checkout "$2" ;;
+	base | stock | series | stock-amd) do_checkout "$2" ;;
 	*) die "which state? usage: tree.sh checkout base|stock|series" ;;
 	esac
 	;;
