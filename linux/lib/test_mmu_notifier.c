@@ -1004,13 +1004,19 @@ static void mn_thp_mprotect(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
 	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned int n = 1;
+
+	/* The generic pmdp_invalidate_ad() flushes, and then the gather does. */
+#ifndef __HAVE_ARCH_PMDP_INVALIDATE_AD
+	n++;
+#endif
 
 	mn_prepare_thp(test, addr);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, PMD_SIZE, 0, VM_WRITE), 0);
 	KUNIT_EXPECT_TRUE(test, mn_is_thp(mm, addr));
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), n);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, (unsigned long)n);
 	mn_expect_clean(test);
 }
 
