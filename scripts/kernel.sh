@@ -21,7 +21,7 @@ x86_64 | x86)
 arm64)
 	arch=arm64
 	cross=aarch64-linux-gnu-
-	kernel_packages+=(gcc-aarch64-linux-gnu qemu-system-arm)
+	kernel_packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm)
 	;;
 *) die "ARCH=$ARCH is not supported; give x86_64, which is the default, or arm64" ;;
 esac
