@@ -76,5 +76,5 @@ fi
 mkdir -p "$(dirname "$out")"
 tmp=$(mktemp -d "$out.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
-mkdir -p "$tmp/source" "$tmp/root/tests" "$tmp/root/dev"
+mkdir -p "$tmp/source" "$tmp/root/tests"
 make_initrd

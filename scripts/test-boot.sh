@@ -245,6 +245,44 @@ test_boot_initrd() {
 	rm -r "$stubs"
 }
 
+# --- initrd.sh ------------------------------------------------------------
+
+# selftest TEXT: becomes the selftest's source
+selftest() {
+	local lin=$top/build/linux
+
+	[ -d "$lin" ] || git init -q -b series "$lin"
+	mkdir -p "$lin/tools/testing/selftests/mmu_notifier" "$lin/lib"
+	touch "$lin"/tools/testing/selftests/kselftest{,_harness}.h "$lin"/lib/{shadow_tlb,test_hmm}_uapi.h
+	echo "$1" >"$lin/tools/testing/selftests/mmu_notifier/mmu_notifier_test.c"
+	git -C "$lin" add -A
+	git -C "$lin" commit -q -m "$1"
+}
+
+initrd() {
+	"$top/scripts/initrd.sh"
+}
+
+test_initrd() {
+	local file=$top/build/guest/initrd.cpio sum
+
+	fresh
+	check "without a tree there is no initrd" fails_saying "run 'make tree'" initrd
+	selftest 'int main(void) { return 0; }'
+	check "an initrd is made" gives 0 "is ready" initrd
+	check "with init and the selftest" [ "$(cpio -t --quiet <"$file" | paste -s -d ,)" = "init,tests,tests/mmu_notifier_test" ]
+	check "a second time nothing is done" gives 0 "up to date" initrd
+	sum=$(sha256sum <"$file")
+	rm "$file"
+	check "made again" gives 0 "is ready" initrd
+	check "it is the same" [ "$(sha256sum <"$file")" = "$sum" ]
+	selftest 'int main(void) { return nonsense; }'
+	check "an error of the compiler is one line at the end" fails_saying "mmu_notifier_test.c does not compile" initrd
+	check "the old file stays" [ "$(sha256sum <"$file")" = "$sum" ]
+	check "and nothing else" [ "$(find "$top/build/guest" | wc -l)" = 3 ]
+	check "a compiler that is not there is named" fails_saying "'nonsense-gcc' is missing" env CROSS_COMPILE=nonsense- "$top/scripts/initrd.sh"
+}
+
 # --- mutate.sh ------------------------------------------------------------
 
 # Exits with the number of times that it came to the function.
@@ -544,6 +582,7 @@ test_test() {
 
 test_boot
 test_boot_initrd
+test_initrd
 test_mutate
 test_run
 test_build

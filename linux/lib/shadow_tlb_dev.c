@@ -175,4 +175,5 @@ static struct miscdevice shadow_dev = {
 	.fops = &shadow_dev_fops,
 	.mode = 0600,
 };
+
 builtin_misc_device(shadow_dev);
