@@ -14,10 +14,8 @@
  * a huge page, out of service until the next boot.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
 #include <linux/userfaultfd.h>
@@ -441,20 +439,14 @@ FIXTURE(user)
 };
 
 /* Returns -1 if there is no such setting. */
-static int set(struct _test_data_user *self, const char *path, const char *value)
+static int set(struct _test_data_user *self, const char *path,
+	       const char *value)
 {
 	struct setting *setting = &self->settings[self->nr_settings];
-	char *mark;
 
 	if (self->nr_settings == MAX_SETTINGS ||
 	    read_file(path, setting->was, sizeof(setting->was)))
 		return -1;
-	/* One of several: "always [madvise] never" */
-	mark = strchr(setting->was, '[');
-	if (mark) {
-		memmove(setting->was, mark + 1, strlen(mark));
-		setting->was[strcspn(setting->was, "]")] = '\0';
-	}
 	if (write_file(path, value))
 		return -1;
 	setting->path = path;
@@ -1405,7 +1397,7 @@ TEST_F(user, shared_page_table_mremap)
 	unshare_table(_metadata, self, mremap_all);
 }
 
-/* A hole in the file: who comes first unshares, the other has the table alone. */
+/* Who comes first unshares, and the other one has the table alone. */
 TEST_F(user, shared_page_table_punch_hole)
 {
 	size_t size = hugetlb_size();
