@@ -954,8 +954,9 @@ TEST_F(user, collapse_of_anonymous_memory)
 		SKIP(return, "no transparent huge pages");
 	addr = map_small(huge_size, huge_size);
 	ASSERT_NE(NULL, addr);
-	madvise(addr, huge_size, MADV_HUGEPAGE);
 	load_writable(addr, huge_size);
+	/* From here on khugepaged may be faster. */
+	madvise(addr, huge_size, MADV_HUGEPAGE);
 	if (madvise(addr, huge_size, MADV_COLLAPSE) && errno == EINVAL)
 		SKIP(return, "no MADV_COLLAPSE");
 	EXPECT_EQ((long)huge_size / 1024, smaps_kb(addr, "AnonHugePages:"));
