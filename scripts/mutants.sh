@@ -375,7 +375,12 @@ main() {
 	local unknown rows
 
 	need_packages "${kernel_packages[@]}"
-	[ -s "$kernel" ] || "$here/build.sh" series
+	if [ -z "${MUTANTS_KERNEL:-}" ]; then
+		"$here/tree.sh"
+		"$here/build.sh" series
+	elif [ ! -s "$kernel" ]; then
+		die "there is no kernel $kernel; without MUTANTS_KERNEL=, that of the series is built"
+	fi
 	mkdir -p "$work" "${report%/*}"
 	exec 8>"$work/.lock"
 	flock -n 8 || die "another mutants.sh is at work in $(short "$work"); wait for it, or set BUILD="

@@ -336,6 +336,8 @@ test_mutants() {
 	rm "$work/broken"
 	: >"$work/sites"
 	check "a kernel without calls is refused" fails_saying "nothing in" mutants calls
+	rm "$work/kernel"
+	check "so is a kernel that is not there" fails_saying "there is no kernel" mutants calls
 	check "an option is refused" fails_saying "usage" mutants -x
 }
 
