@@ -871,17 +871,24 @@ static void mn_thp_zap(struct kunit *test)
 static void mn_thp_split(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
-	struct vm_area_struct *vma;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct page *page;
 
 	mn_prepare_thp(test, addr);
+	lru_add_drain_all();
+	mmap_read_lock(mm);
+	page = follow_page(vma_lookup(mm, addr), addr, FOLL_GET);
+	mmap_read_unlock(mm);
+	KUNIT_ASSERT_FALSE(test, IS_ERR_OR_NULL(page));
 	calls = mn_calls(test);
-	mmap_read_lock(mn_test(test)->mm);
-	vma = vma_lookup(mn_test(test)->mm, addr);
-	split_huge_pmd_address(vma, addr, false, NULL);
-	mmap_read_unlock(mn_test(test)->mm);
-	KUNIT_EXPECT_FALSE(test, mn_is_thp(mn_test(test)->mm, addr));
+	lock_page(page);
+	KUNIT_EXPECT_EQ(test, split_huge_page(page), 0);
+	unlock_page(page);
+	put_page(page);
+	KUNIT_EXPECT_FALSE(test, mn_is_thp(mm, addr));
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, PMD_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
 }
@@ -2157,6 +2164,32 @@ static void mn_ranges_are_those_that_changed(struct kunit *test)
 	mn_expect_clean(test);
 }
 
+/* Nothing but the size of the mapping changes: small pages are where it was. */
+static void mn_thp_mapping_split(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mn_test *ctx = mn_test(test);
+
+	ctx->dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	mn_prepare_thp(test, addr);
+	calls = mn_calls(test);
+	mmap_read_lock(ctx->mm);
+	split_huge_pmd_address(vma_lookup(ctx->mm, addr), addr, false, NULL);
+	mmap_read_unlock(ctx->mm);
+	KUNIT_EXPECT_FALSE(test, mn_is_thp(ctx->mm, addr));
+	if (IS_ENABLED(CONFIG_ARCH_SPLIT_KEEPS_SECONDARY_TLB)) {
+		KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 0UL);
+		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE),
+				(unsigned int)(PMD_SIZE >> PAGE_SHIFT));
+	} else {
+		KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr,
+						    PMD_SIZE), 1U);
+		KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	}
+	mn_expect_clean(test);
+}
+
 static void mn_bind_while_the_mm_changes(struct kunit *test)
 {
 	struct mn_test *ctx = mn_test(test);
@@ -2198,6 +2231,7 @@ static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_only_the_mm_that_changed),
 	KUNIT_CASE(mn_children_have_no_subscribers),
 	KUNIT_CASE(mn_ranges_are_those_that_changed),
+	KUNIT_CASE(mn_thp_mapping_split),
 	KUNIT_CASE(mn_bind_while_the_mm_changes),
 	{ }
 };

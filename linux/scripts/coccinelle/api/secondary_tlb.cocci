@@ -73,6 +73,8 @@ EXEMPT = [
 
 	("pmdp_invalidate_ad", "mm/huge_memory.c", "change_huge_pmd",
 	 "the gather of its caller makes the call"),
+	("arch_pmdp_invalidate", "mm/huge_memory.c", "__split_huge_pmd_locked",
+	 "a split that leads to the same memory with the same rights"),
 	("flush_tlb_all", "drivers/xen/balloon.c", "decrease_reservation", KERNEL),
 	("local_flush_tlb_all", "drivers/soc/bcm/brcmstb/pm/pm-mips.c",
 	 "brcmstb_pm_s3", "a CPU that sleeps and wakes: no entry has changed"),
