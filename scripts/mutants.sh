@@ -29,6 +29,8 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=$BUILD/mutants
 kernel=${MUTANTS_KERNEL:-$BUILD/kernels/series/vmlinux}
+initrd=
+[ -n "${MUTANTS_KERNEL:-}" ] || initrd=$BUILD/guest/initrd-$arch.cpio
 equivalent=${MUTANTS_EQUIVALENT:-$here/mutants.equivalent}
 report=$BUILD/report/mutants.tsv
 groups="calls ranges order gate amd"
@@ -214,6 +216,7 @@ boot_arguments() {
 	sites) echo "kunit.filter_glob=mmu_notifier_sites" ;;
 	all) echo "kunit.filter_glob=mmu_notifier_[as]*" ;; # sites and api
 	amd) echo "-a 2 -t 240 iommu=pt kunit.filter_glob=amd_iommu_v2*" ;;
+	user) echo "-i $initrd -t 300 kunit.filter_glob=none" ;; # the selftest
 	esac
 }
 
@@ -224,6 +227,7 @@ key() {
 	suite=$(cut -f 5 <<<"$1")
 	{
 		echo "$kernel_id"
+		[ "$suite" = amd ] || [ -z "$initrd" ] || sha256sum <"$initrd"
 		boot_arguments "$suite"
 		cat <<<"$1"
 		[[ $1 != *$'\thook\t'* ]] || cat "$here/mutants.S"
@@ -279,6 +283,10 @@ mutant() {
 		result=$(boot "$copy" "$log" "$suite")
 		# A machine with much else to do has panics that are not about the mutant.
 		[[ $result != unbootable* ]] || result=$(boot "$copy" "$log" "$suite")
+		# What the suites in the kernel do not notice, user space may.
+		if [[ $result = survived* && $suite != amd && -n $initrd ]]; then
+			result=$(boot "$copy" "$log" user)
+		fi
 		rm -f "$copy"
 		# What proves nothing is tried again the next time.
 		if [[ $result != unbootable* ]]; then
@@ -378,6 +386,7 @@ main() {
 	if [ -z "${MUTANTS_KERNEL:-}" ]; then
 		"$here/tree.sh"
 		"$here/build.sh" series
+		"$here/initrd.sh" "$initrd"
 	elif [ ! -s "$kernel" ]; then
 		die "there is no kernel $kernel; without MUTANTS_KERNEL=, that of the series is built"
 	fi
