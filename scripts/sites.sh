@@ -190,9 +190,46 @@ join_tests() {
 	{ print $0, ($1, $2) in reached ? reached[$1, $2] : "-" }'
 }
 
-# join_mutants: adds the column mutant. The form of mutants.tsv is not settled.
+# join_mutants: adds the column mutant: what became of the kernel in which the call of this
+# site, or in this helper, is not made. mutants.sh knows the site of an address,
+# reach.sh its lines; the call is at most ten lines behind the flush.
 join_mutants() {
-	sed 's/$/\t-/'
+	awk -F '\t' -v OFS='\t' -v mutants="$report/mutants.tsv" -v sites="$BUILD/mutants/sites" -v lines="$BUILD/reach/lines" '
+	# The worst of several.
+	function add(to, key, verdict) {
+		if (to[key] == "" || verdict != "killed")
+			to[key] = verdict
+	}
+	function plain(name) {
+		sub(/#[0-9]+$/, "", name)
+		return name
+	}
+	BEGIN {
+		while ((getline <mutants) > 0)
+			if ($1 == "calls")
+				verdict[$2] = $5
+		for (site in verdict)
+			add(of_name, plain(site), verdict[site])
+		FS = " "
+		while ((getline <sites) > 0)
+			site_of[$1] = $5
+		while ((getline <lines) > 0)
+			if ($1 in site_of && site_of[$1] in verdict)
+				for (i = 2; i <= NF; i++)
+					add(of_line, $i, verdict[site_of[$1]])
+		FS = "\t"
+	}
+	{
+		said = "-"
+		if ($5 == "helper" || $5 == "gather" || $5 == "call") {
+			for (i = 0; i <= ($5 == "call" ? 10 : 0) && said == "-"; i++)
+				if (($1 ":" $2 + i) in of_line)
+					said = of_line[$1 ":" $2 + i]
+			if (said == "-" && $4 in of_name)
+				said = of_name[$4]
+		}
+		print $0, said
+	}'
 }
 
 write_report() {
