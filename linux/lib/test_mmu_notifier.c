@@ -744,6 +744,7 @@ static void mn_write_before_a_pending_flush(struct kunit *test)
 	struct mm_struct *mm = mn_test(test)->mm;
 	struct mn_child child = { };
 	struct mmu_gather outer;
+	struct shadow_tlb_call first = { };
 
 	mn_prepare(test, addr, len);
 	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
@@ -755,6 +756,8 @@ static void mn_write_before_a_pending_flush(struct kunit *test)
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, mn_write(addr, PAGE_SIZE), 0);
 	/* Before the copy, and when the copy takes the place of the page. */
+	shadow_tlb_call(mn_test(test)->dev, calls, &first);
+	KUNIT_EXPECT_EQ(test, first.unchanged, 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 2U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 2UL);
 	tlb_finish_mmu(&outer);
@@ -1181,6 +1184,7 @@ static void mn_huge_pud_split(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
 	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
 }
 
 static void mn_huge_pud_mremap(struct kunit *test)
@@ -1196,6 +1200,7 @@ static void mn_huge_pud_mremap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, to, 4 * PAGE_SIZE), 0);
 	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
 	KUNIT_EXPECT_EQ(test, vm_munmap(to, PUD_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, to, 4 * PAGE_SIZE), 0U);
 	mn_expect_clean(test);
