@@ -341,6 +341,7 @@ static void shadow_invalidate_range(struct mmu_notifier *mn,
 	call->end = end;
 	call->unchanged = shadow_unchanged(dev, start, end);
 	call->outside = !dev->changing;
+	dev->stats.outside += call->outside;
 	if (start >= end || !PAGE_ALIGNED(start) || !PAGE_ALIGNED(end))
 		dev->stats.bad_ranges++;
 	shadow_invalidate(dev, start, end);

@@ -41,6 +41,8 @@ enum shadow_tlb_policy {
  * @calls: calls of invalidate_range()
  * @bad_ranges: calls of invalidate_range() with an empty, inverted or
  *	unaligned range
+ * @outside: calls that are not between invalidate_range_start() and
+ *	invalidate_range_end()
  */
 struct shadow_tlb_stats {
 	unsigned long accesses;
@@ -50,6 +52,7 @@ struct shadow_tlb_stats {
 	unsigned long freed_tables;
 	unsigned long calls;
 	unsigned long bad_ranges;
+	unsigned long outside;
 };
 
 /* Calls that shadow_tlb_call() can still tell about. */

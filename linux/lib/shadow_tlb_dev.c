@@ -115,6 +115,7 @@ static int shadow_dev_report(struct shadow_tlb *dev,
 	report.freed_tables = stats.freed_tables;
 	report.calls = stats.calls;
 	report.bad_ranges = stats.bad_ranges;
+	report.outside = stats.outside;
 	report.held = shadow_tlb_held(dev);
 	return copy_to_user(arg, &report, sizeof(report)) ? -EFAULT : 0;
 }

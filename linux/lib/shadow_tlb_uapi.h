@@ -34,6 +34,8 @@ struct shadow_tlb_range {
  * @freed_tables: page-table pages freed while the device could still walk them
  * @calls: calls of invalidate_range()
  * @bad_ranges: those with an empty, inverted or unaligned range
+ * @outside: those that are not between invalidate_range_start() and
+ *	invalidate_range_end()
  * @held: translations and page-table pointers the device holds
  * @stale: those of them that allow more than the page table does; 0 if the
  *	caller does not have the device's mm, see @compared
@@ -46,6 +48,7 @@ struct shadow_tlb_report {
 	__u64 freed_tables;
 	__u64 calls;
 	__u64 bad_ranges;
+	__u64 outside;
 	__u64 held;
 	__u64 stale;
 	__u64 compared;

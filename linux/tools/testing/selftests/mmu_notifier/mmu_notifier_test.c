@@ -1571,12 +1571,17 @@ TEST_F(user, uprobe)
 static void lose_page(struct __test_metadata *_metadata,
 		      struct _test_data_user *self, char *addr, size_t size)
 {
+	__u64 outside;
+
 	if (!addr)
 		SKIP(return, NO_HUGETLB);
 	signal(SIGBUS, SIG_IGN);
 	load(addr, size);
+	outside = dev_report(self->dev).outside;
 	if (madvise(addr, page_size, MADV_HWPOISON))
 		SKIP(return, "no MADV_HWPOISON (%s)", strerror(errno));
+	/* It was told before the kernel went on with the page. */
+	EXPECT_EQ(outside, dev_report(self->dev).outside);
 	expect_has(0, addr, size);
 	expect_clean(_metadata, self->dev);
 	EXPECT_EQ(0, dev_read(self->dev, addr, size));
