@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
@@ -9,7 +9,8 @@
 # both are judged. LOG.cases gets a line per test case: suite (mmu_notifier_user for the
 # selftest), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
-# at the beginning of a block of code, such as behind a call. Exit status:
+# at the beginning of a block of code, such as behind a call. With -e, LOG.events
+# gets QEMU's trace of these EVENTS, a list with commas. Exit status:
 # 0  every test has passed
 # 1  tests have failed, and the kernel is well otherwise
 # 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
@@ -29,10 +30,11 @@ functions=0
 kernel=
 initrd=
 addresses=
+events=
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -106,6 +108,15 @@ command_line() {
 	*) line="$line kunit.filter_glob=mmu_notifier*" ;;
 	esac
 	echo "$line $*"
+}
+
+trace_events() {
+	local event
+
+	args+=(-D "$log.events")
+	for event in ${events//,/ }; do
+		args+=(-trace "$event")
+	done
 }
 
 # QEMU says on stderr what it executes. It comes in order with the console.
@@ -343,7 +354,7 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:i:t:s:a:x: option; do
+while getopts :k:o:i:t:s:a:x:e: option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
@@ -352,6 +363,7 @@ while getopts :k:o:i:t:s:a:x: option; do
 	s) ncpus=$OPTARG ;;
 	a) functions=$OPTARG ;;
 	x) addresses=$OPTARG ;;
+	e) events=$OPTARG ;;
 	*) usage "what is -$OPTARG?" ;;
 	esac
 done
@@ -366,16 +378,18 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -s "$kernel" ] || die "there is no kernel $kernel; scripts/build.sh makes one"
 [ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/initrd.sh makes one"
 [ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
+[ -z "$addresses" ] || [ -z "$events" ] || usage "-x and -e exclude each other"
 choose_machine
 [ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
 need_packages "${packages[@]}"
 need_commands "qemu-system-$system" awk timeout
 mkdir -p "$(dirname "$log")"
-rm -f "$log" "$log.cases"
+rm -f "$log" "$log.cases" "$log.events"
 make_image
 machine
 [ "$functions" = 0 ] || amd_iommu
 [ -z "$initrd" ] || args+=(-initrd "$initrd")
 [ -z "$addresses" ] || log_execution
+[ -z "$events" ] || trace_events
 run_qemu "$@"
 judge

@@ -268,9 +268,39 @@ step_reach() {
 
 # --- amd ------------------------------------------------------------------
 
+# What the case that shows its commands has decoded, with their places in the buffer.
+decoded() {
+	sed -nE 's/^.*# v2_as_qemu_sees_it: cmd\t//p' "$1" | tr '\t' ' '
+}
+
+# QEMU's trace in the same form.
+executed() {
+	awk '
+	function number(text) { return substr(text, 3) }
+	$1 == "amdvi_command_exec" { place = number($6) }
+	$1 == "amdvi_completion_wait" { print place, "completion_wait", number($8), number($12) }
+	$1 == "amdvi_pages_inval" { print place, "pages_inval", number($6) }
+	$1 == "amdvi_iotlb_inval" { print place, "iotlb_inval" }
+	$1 == "amdvi_ppr_exec" { print place, "ppr_exec" }' "$1"
+}
+
+# QEMU executed just these commands one after the other.
+as_executed() {
+	decoded "$1" >"$work/decoded"
+	executed "$1.events" >"$work/executed"
+	[ "$(wc -l <"$work/decoded")" -ge 8 ] &&
+		awk '
+		NR == FNR { wanted = wanted $0 "\n"; next }
+		{ all = all $0 "\n" }
+		END { exit !index("\n" all, "\n" wanted) }' "$work/decoded" "$work/executed"
+}
+
 step_amd() {
+	local events=amdvi_command_exec,amdvi_completion_wait,amdvi_pages_inval,amdvi_iotlb_inval,amdvi_ppr_exec
+
 	built series || return 0
-	run_suites "$work/amd.log" amd_iommu_v2 'amd_iommu_v2*' -a 2 -t 240 iommu=pt
+	run_suites "$work/amd.log" amd_iommu_v2 'amd_iommu_v2*' -a 2 -t 240 -e "$events" iommu=pt
+	attempt "QEMU has executed the commands as they were decoded, in that order" as_executed "$work/amd.log"
 }
 
 # --- control --------------------------------------------------------------
