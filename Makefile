@@ -45,8 +45,6 @@ sites:
 	@scripts/sites.sh
 
 mutants:
-	@scripts/tree.sh
-	@scripts/build.sh series
 	@scripts/mutants.sh
 
 amd:

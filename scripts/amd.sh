@@ -7,8 +7,6 @@
 # The same case of the suite amd_iommu_v2 runs in both kernels on QEMU's IOMMU, with 1, 2
 # and 4 devices, and decodes the commands that the driver wrote. Stock gets the suite, and
 # nothing else: the tag stock-amd of build/linux.
-#
-# amd.sh tag: make that tag only
 set -eu -o pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -172,11 +170,5 @@ main() {
 	echo "$(short "$report") has the table. This took $(minutes "$SECONDS")."
 }
 
-case ${1:-} in
-"") main ;;
-tag)
-	identity || :
-	make_tag
-	;;
-*) die "usage: amd.sh [tag]" ;;
-esac
+[ $# = 0 ] || die "usage: amd.sh"
+main
