@@ -45,19 +45,13 @@ shim() {
 	END
 }
 
-# index_file PATH: stdin becomes that file
-index_file() {
-	tgit update-index --add --cacheinfo "100644,$(tgit hash-object -w --stdin),$1"
-}
-
 # The commit in the series that adds the suite has its Kconfig option, too.
 make_tag() {
-	local adds commit date
+	local adds
 
 	adds=$(tgit log -1 --format=%H --diff-filter=A base..series -- "$suite")
 	[ -n "$adds" ] || die "no commit of the series adds $suite"
-	export GIT_INDEX_FILE=$BUILD/amd.index
-	tgit read-tree stock
+	begin_index stock
 	tgit diff "$adds^" "$adds" -- drivers/iommu/amd/Kconfig | tgit apply --cached ||
 		die "the option of the suite does not fit stock's drivers/iommu/amd/Kconfig"
 	tgit show "series:$suite" | index_file "$suite"
@@ -65,12 +59,7 @@ make_tag() {
 		tgit show "stock:$driver"
 		shim
 	} | index_file "$driver"
-	date=$(tgit log -1 --format=%cd --date=raw stock)
-	commit=$(GIT_AUTHOR_DATE=$date GIT_COMMITTER_DATE=$date \
-		tgit commit-tree -p "$(tgit rev-parse 'stock^{commit}')" -m "stock with the suite amd_iommu_v2" "$(tgit write-tree)")
-	unset GIT_INDEX_FILE
-	rm -f "$BUILD/amd.index"
-	tgit update-ref refs/tags/stock-amd "$commit"
+	commit_index stock-amd stock "stock with the suite amd_iommu_v2"
 }
 
 # --- boots ----------------------------------------------------------------

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
@@ -10,10 +10,15 @@
 # selftest), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
 # at the beginning of a block of code, such as behind a call. With -e, LOG.events
-# gets QEMU's trace of these EVENTS, a list with commas. Exit status:
+# gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
+# than the number of executed instructions: 1 ns each. With -n, the kernel has no KUnit
+# suites, only the init of INITRD is judged. Exit status:
 # 0  every test has passed
 # 1  tests have failed, and the kernel is well otherwise
 # 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
+#
+# BOOT=kvm boots with KVM. Any other BOOT= is a command, for real hardware, that is called
+# with VMLINUX, INITRD and the kernel command line, and prints the console.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -31,10 +36,12 @@ kernel=
 initrd=
 addresses=
 events=
+count=
+kunit=1
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -68,10 +75,11 @@ make_image() {
 # Two nodes, to migrate pages between. Each CPU is a socket: Linux warns about
 # siblings on different nodes.
 machine() {
-	local cpu node1=$(((ncpus + 1) / 2))
+	local cpu node1=$(((ncpus + 1) / 2)) accel=tcg
 
+	[ "${BOOT:-}" != kvm ] || accel=kvm
 	args=(
-		-accel tcg -M "$board" -cpu max -m 1G
+		-accel "$accel" -M "$board" -cpu max -m 1G
 		-smp "$ncpus,sockets=$ncpus,cores=1,threads=1"
 		-nodefaults -no-reboot -display none -serial stdio
 		-object "memory-backend-ram,id=m0,size=512M"
@@ -119,6 +127,20 @@ trace_events() {
 	done
 }
 
+# What boots, for BOOT=. Sets command.
+guest() {
+	local line
+
+	line=$(command_line "$@")
+	case ${BOOT:-} in
+	"" | kvm) command=("qemu-system-$system" "${args[@]}" -kernel "$image" -append "$line") ;;
+	*)
+		read -ra command <<<"$BOOT"
+		command+=("$kernel" "$initrd" "$line")
+		;;
+	esac
+}
+
 # QEMU says on stderr what it executes. It comes in order with the console.
 log_execution() {
 	args+=(-d exec -dfilter "$(awk 'NF { printf "%s0x%s+1", n++ ? "," : "", $1 }' "$addresses")")
@@ -151,8 +173,7 @@ run_qemu() {
 	[ -z "$addresses" ] || messages=$log
 	: >"$log"
 	: >"$log.err"
-	timeout --foreground -k 5 "$seconds" "qemu-system-$system" "${args[@]}" \
-		-kernel "$image" -append "$(command_line "$@")" </dev/null >>"$log" 2>>"$messages" 9>&- &
+	timeout --foreground -k 5 "$seconds" "${command[@]}" </dev/null >>"$log" 2>>"$messages" 9>&- &
 	qemu=$!
 	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err" "$log.image"' EXIT
 	trap 'exit 2' INT TERM HUP
@@ -333,13 +354,14 @@ judge() {
 	[ -z "$addresses" ] || executed | atomic "$log.executed"
 	rm -f "$log.results" "$log.trace"
 	line=$(complaint)
-	gaps=$(ktap_gaps)
+	gaps=
+	[ -z "$kunit" ] || gaps=$(ktap_gaps)
 	[ -z "$initrd" ] || gaps=${gaps:-$(tap_gaps)}
 	[ -z "$line" ] || broken "the kernel says '$line'"
 	case $status in
 	0) ;;
 	124 | 137) broken "no end after $seconds s; it hangs, or -t is too short" ;;
-	*) broken "QEMU failed with status $status: $(head -n 1 "$log.err")" ;;
+	*) broken "${command[0]##*/} failed with status $status: $(head -n 1 "$log.err")" ;;
 	esac
 	[ -z "$gaps" ] || broken "the test output is incomplete: $gaps"
 	grep -qa 'reboot: Power down' "$log" || broken "the machine was reset, the kernel did not power off"
@@ -354,7 +376,7 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:i:t:s:a:x:e: option; do
+while getopts :k:o:i:t:s:a:x:e:cn option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
@@ -364,6 +386,8 @@ while getopts :k:o:i:t:s:a:x:e: option; do
 	a) functions=$OPTARG ;;
 	x) addresses=$OPTARG ;;
 	e) events=$OPTARG ;;
+	c) count=1 ;;
+	n) kunit= ;;
 	*) usage "what is -$OPTARG?" ;;
 	esac
 done
@@ -379,6 +403,7 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/initrd.sh makes one"
 [ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
 [ -z "$addresses" ] || [ -z "$events" ] || usage "-x and -e exclude each other"
+[ -n "$kunit" ] || [ -n "$initrd" ] || usage "-n without -i has nothing to run"
 choose_machine
 [ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
 need_packages "${packages[@]}"
@@ -391,5 +416,7 @@ machine
 [ -z "$initrd" ] || args+=(-initrd "$initrd")
 [ -z "$addresses" ] || log_execution
 [ -z "$events" ] || trace_events
-run_qemu "$@"
+[ -z "$count" ] || args+=(-icount "shift=0,sleep=off")
+guest "$@"
+run_qemu
 judge

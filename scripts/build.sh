@@ -1,12 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build.sh [stock|base|series|stock-amd]
+# build.sh [stock|base|series|stock-amd|stock-bench|base-bench|series-bench]
 #
 # Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
 # build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
 # states share that directory: what is the same in two of them is compiled once, and
-# ccache has the rest. The work tree of build/linux goes to STATE first. If it is there
+# ccache has the rest. Those that are measured (scripts/bench.sh) have one of their own,
+# build/x86_64-bench, and base/configs/bench.config over the other files. The work tree of build/linux goes to STATE first. If it is there
 # already, changes in it that are not committed are built, too.
 set -eu
 # shellcheck source=scripts/lib.sh
@@ -18,6 +19,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 state=${1:-series}
 fragments=("$BASE_DIR/configs/common.config" "$BASE_DIR/configs/$arch.config")
 obj=$BUILD/$arch
+case $state in
+*-bench)
+	fragments+=("$BASE_DIR/configs/bench.config")
+	obj=$obj-bench
+	;;
+esac
 running=$obj/.running   # there while make is
 built=$obj/.built       # the state that was built last
 warnings=$obj/.warnings # object<TAB>warning, of all that is in obj
@@ -99,6 +106,21 @@ is_known() {
 	tgit grep -qE "^[[:space:]]*(menu)?config ${1#CONFIG_}\$" "$(state_ref)" -- '*Kconfig*'
 }
 
+# The lines of the fragments without those that a later one overrides.
+asked_for() {
+	awk '
+	match($0, /CONFIG_[A-Za-z0-9_]+/) {
+		option = substr($0, RSTART, RLENGTH)
+		if (!(option in line))
+			order[++n] = option
+		line[option] = $0
+	}
+	END {
+		for (i = 1; i <= n; i++)
+			print line[order[i]]
+	}' "${fragments[@]}"
+}
+
 # Options depend on each other: what was asked for need not be what came out.
 check_options() {
 	local line option lost=
@@ -116,7 +138,7 @@ check_options() {
 		*) continue ;;
 		esac
 		! is_known "$option" || lost="$lost, '$line'"
-	done < <(cat "${fragments[@]}")
+	done < <(asked_for)
 	[ -z "$lost" ] || die "these lines of $(short "$BASE_DIR/configs") have no effect: ${lost#, }; give it what they depend on"
 }
 
@@ -247,8 +269,8 @@ build() {
 }
 
 case $state in
-stock | base | series | stock-amd) ;;
-*) die "there is no state '$state'; usage: build.sh [stock|base|series|stock-amd]" ;;
+stock | base | series | stock-amd | stock-bench | base-bench | series-bench) ;;
+*) die "there is no state '$state'; usage: build.sh [stock|base|series|stock-amd|stock-bench|base-bench|series-bench]" ;;
 esac
 case $BUILD in
 *[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;

@@ -1,11 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# initrd.sh [FILE]
+# initrd.sh [-p PROGRAM.c] [FILE]
 #
 # Makes FILE, build/guest/initrd.cpio by default, for boot.sh -i: guest/init.c and the
 # selftest of the series, linked statically. The sources of the selftest are those of
-# the branch series in build/linux.
+# the branch series in build/linux. With -p, PROGRAM runs instead of the selftest.
 #
 # CROSS_COMPILE=  the prefix of the compiler, for a guest of another architecture
 set -eu -o pipefail
@@ -13,6 +13,11 @@ set -eu -o pipefail
 . "$(dirname "$0")/lib.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
+program=
+if [ "${1:-}" = -p ]; then
+	program=${2:?}
+	shift 2
+fi
 out=$(absolute "${1:-$BUILD/guest/initrd.cpio}")
 cc=${CROSS_COMPILE:-}gcc
 stamp=$out.stamp
@@ -26,6 +31,7 @@ sources=(
 # What changes when the file has to be made again.
 inputs() {
 	tgit ls-tree -r refs/heads/series -- "${sources[@]}" | sha256sum
+	[ -z "$program" ] || cat "$program" "${program%/*}"/*.h | sha256sum
 	sha256sum <"$here/guest/init.c"
 	sha256sum <"$here/initrd.sh"
 	"$cc" --version | head -n 1
@@ -54,10 +60,14 @@ pack() {
 }
 
 make_initrd() {
-	tgit archive refs/heads/series -- "${sources[@]}" | tar -xf - -C "$tmp/source"
 	compile "$here/guest/init.c" "$tmp/root/init"
-	compile "$tmp/source/$selftests/mmu_notifier/mmu_notifier_test.c" \
-		"$tmp/root/tests/mmu_notifier_test" -lpthread
+	if [ -n "$program" ]; then
+		compile "$program" "$tmp/root/tests/$(basename "$program" .c)" -lpthread
+	else
+		tgit archive refs/heads/series -- "${sources[@]}" | tar -xf - -C "$tmp/source"
+		compile "$tmp/source/$selftests/mmu_notifier/mmu_notifier_test.c" \
+			"$tmp/root/tests/mmu_notifier_test" -lpthread
+	fi
 	pack "$tmp/root" >"$tmp/initrd.cpio"
 	atomic "$out" <"$tmp/initrd.cpio"
 	atomic "$stamp" <<<"$wanted"

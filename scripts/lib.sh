@@ -183,3 +183,31 @@ SERIES_DIR=$(absolute "${SERIES_DIR:-$top/series}")
 patch_names() {
 	awk '!/^[ \t]*(#|$)/ { print $1 }' "$1"
 }
+
+# --- derived states: tags that are made without the work tree --------------
+
+# shellcheck disable=SC2034 # for tree.sh
+derived_states=(stock-amd stock-bench base-bench series-bench)
+
+# begin_index STATE: index_file changes it, commit_index makes it a tag
+begin_index() {
+	export GIT_INDEX_FILE=$BUILD/tag.index
+	tgit read-tree "$1"
+}
+
+# index_file PATH: stdin becomes that file
+index_file() {
+	tgit update-index --add --cacheinfo "100644,$(tgit hash-object -w --stdin),$1"
+}
+
+# commit_index TAG PARENT MESSAGE: the same commit each time
+commit_index() {
+	local commit date
+
+	date=$(tgit log -1 --format=%cd --date=raw stock)
+	commit=$(GIT_AUTHOR_DATE=$date GIT_COMMITTER_DATE=$date \
+		tgit commit-tree -p "$(tgit rev-parse "$2^{commit}")" -m "$3" "$(tgit write-tree)")
+	unset GIT_INDEX_FILE
+	rm -f "$BUILD/tag.index"
+	tgit update-ref "refs/tags/$1" "$commit"
+}

@@ -436,7 +436,7 @@ at_a_tag() {
 	local head name
 
 	head=$(ref HEAD)
-	for name in stock base series stock-amd; do
+	for name in stock base series "${derived_states[@]}"; do
 		[ "$head" != "$(ref "refs/tags/$name")" ] || return 0
 	done
 	return 1
@@ -673,7 +673,7 @@ case ${1:-} in
 "") do_tree ;;
 checkout)
 	case ${2:-} in
-	base | stock | series | stock-amd) do_checkout "$2" ;;
+	base | stock | series | stock-amd | stock-bench | base-bench | series-bench) do_checkout "$2" ;;
 	*) die "which state? usage: tree.sh checkout base|stock|series" ;;
 	esac
 	;;

@@ -1,0 +1,183 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# bench.sh: what the callback costs: base, stock and series, built from one configuration,
+# run the same workloads (bench/bench.c) one after the other. A table, and in build/report/
+# bench.tsv, scale.tsv and size.tsv.
+#
+# Under QEMU's -icount, time is the number of executed instructions, which repeats. BOOT=kvm,
+# or BOOT= with a command for real hardware (see boot.sh), makes it nanoseconds.
+# BENCH_ONLY=  workloads, with commas, that run
+set -eu -o pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "$(dirname "$0")/kernel.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+work=$BUILD/bench
+report=$BUILD/report
+states="base stock series"
+initrd=$BUILD/guest/bench.cpio
+limit=900 # seconds for one boot
+
+# --- kernels --------------------------------------------------------------
+
+revision() {
+	case $1 in
+	series) echo refs/heads/series ;;
+	*) echo "refs/tags/$1" ;;
+	esac
+}
+
+# STATE with the subscribers that bench.c attaches: the tag STATE-bench.
+make_tag() {
+	local from flags=
+
+	from=$(revision "$1")
+	# base has no op to implement
+	[ "$1" = base ] || flags='CFLAGS_mmu_subscribers.o += -DHAVE_INVALIDATE_RANGE'
+	begin_index "$from"
+	index_file lib/mmu_subscribers.c <"$here/bench/mmu_subscribers.c"
+	index_file lib/mmu_subscribers.h <"$here/bench/mmu_subscribers.h"
+	{
+		tgit show "$from:lib/Makefile"
+		echo "$flags"
+		echo 'obj-y += mmu_subscribers.o'
+	} | index_file lib/Makefile
+	commit_index "$1-bench" "$from" "$1 with the subscribers of the benchmark"
+}
+
+# --- boots ----------------------------------------------------------------
+
+# boot STATE NAME [ARGUMENT...]: the rows of one boot
+boot() {
+	local state=$1 log=$work/$1.$2.log how=(-c)
+
+	shift 2
+	[ -z "${BOOT:-}" ] || how=()
+	"$here/boot.sh" -k "$(kernel_dir "$state-bench")/vmlinux" -i "$initrd" -o "$log" -n -t "$limit" "${how[@]}" maxcpus=1 "$@" ||
+		die "the benchmark of $state failed; the message is above"
+	sed -nE 's/^(\[[^]]*\] )?bench\t//p' "$log" | awk -v state="$state" '{ print state "\t" $0 }'
+}
+
+unit() {
+	[ -z "${BOOT:-}" ] || echo BENCH_UNIT=ns
+}
+
+run_workloads() {
+	local state
+
+	for state in $states; do
+		say "$state: workloads"
+		# shellcheck disable=SC2046 # nothing, or one word
+		boot "$state" workloads $(unit) ${BENCH_ONLY:+"BENCH_ONLY=$BENCH_ONLY"} >>"$work/rows"
+	done
+}
+
+run_scale() {
+	local state
+
+	for state in $states; do
+		say "$state: 1, 2, 4 and 8 CPUs"
+		# shellcheck disable=SC2046 # nothing, or one word
+		boot "$state" scale -s 8 BENCH_SCALE=1 $(unit) >>"$work/scale"
+	done
+}
+
+# --- tables ---------------------------------------------------------------
+
+# state, workload, scenario, unit, median, min, max, calls -> bench.tsv. The flushes are
+# the calls that one subscriber of the series gets.
+tsv() {
+	awk -F '\t' -v OFS='\t' '
+	BEGIN { print "workload", "scenario", "state", "unit", "median", "min", "max", "flushes", "ratio" }
+	{
+		row[++n] = $0
+		if ($1 == "base")
+			base[$2, $3] = $5
+		if ($1 == "series" && $3 == "op1")
+			flushes[$2] = $8
+	}
+	END {
+		for (i = 1; i <= n; i++) {
+			split(row[i], f, "\t")
+			ratio = base[f[2], f[3]] ? sprintf("%.4f", f[5] / base[f[2], f[3]]) : ""
+			print f[2], f[3], f[1], f[4], f[5], f[6], f[7], flushes[f[2]] + 0, ratio
+		}
+	}' "$1"
+}
+
+# table FILE: a row for each workload and scenario. Ratios are of the medians. What a flush
+# costs is from the least of the runs, which no interrupt and no refill of a list disturbed.
+table() {
+	awk -F '\t' '
+	NR == 1 { next }
+	!(($1, $2) in seen) {
+		seen[$1, $2] = 1
+		order[++n] = $1 SUBSEP $2
+	}
+	{
+		median[$1, $2, $3] = $5
+		least[$1, $2, $3] = $6
+		spread[$1, $2, $3] = $5 ? 100 * ($7 - $6) / $5 : 0
+		flushes[$1] = $8
+		unit = $4
+	}
+	function per_flush(k, state) {
+		if (!flushes[name[1]])
+			return ""
+		return sprintf("%+.1f", (least[k, state] - least[k, "base"]) / flushes[name[1]])
+	}
+	END {
+		form = "%-16s %-9s %7s  %11s %6s  %7s %7s  %9s %9s\n"
+		printf form, "", "", "", "base", "spread", "stock", "series", "stock", "series"
+		printf form, "workload", "scenario", "flushes", unit, "", "ratio", "ratio", "per flush", "per flush"
+		for (i = 1; i <= n; i++) {
+			k = order[i]
+			split(k, name, SUBSEP)
+			b = median[k, "base"]
+			printf form, name[1], name[2], flushes[name[1]] ? flushes[name[1]] : "", b,
+				sprintf("%.1f%%", spread[k, "base"]),
+				b ? sprintf("%.3f", median[k, "stock"] / b) : "",
+				b ? sprintf("%.3f", median[k, "series"] / b) : "",
+				per_flush(k, "stock"), per_flush(k, "series")
+		}
+	}' "$1"
+}
+
+main() {
+	local state
+
+	steps 14
+	say "packages, kernel source"
+	need_packages "${kernel_packages[@]}"
+	"$here/tree.sh"
+	identity || :
+	mkdir -p "$work" "$report"
+	for state in $states; do
+		make_tag "$state"
+	done
+	for state in $states; do
+		say "kernel of $state"
+		"$here/build.sh" "$state-bench"
+	done
+	say "initrd"
+	"$here/initrd.sh" -p "$here/bench/bench.c" "$initrd"
+	: >"$work/rows"
+	: >"$work/scale"
+	run_workloads
+	run_scale
+	say "tables"
+	tsv "$work/rows" | atomic "$report/bench.tsv"
+	tsv "$work/scale" | atomic "$report/scale.tsv"
+	echo
+	table "$report/bench.tsv"
+	echo
+	table "$report/scale.tsv"
+	echo
+	echo "$(short "$report")/bench.tsv and scale.tsv have the tables. This took $(minutes "$SECONDS")."
+}
+
+[ $# = 0 ] || die "usage: bench.sh"
+main
