@@ -54,6 +54,31 @@ static uint64_t now(void)
 	return t.tv_sec * 1000000000ULL + t.tv_nsec;
 }
 
+static uint64_t calls(void)
+{
+	uint64_t n = 0;
+
+	must(subscribers < 0 || !ioctl(subscribers, SUBSCRIBERS_CALLS, &n));
+	return n;
+}
+
+/* What is between begin() and took() is measured. */
+static uint64_t called, begun;
+
+static __attribute__((noinline)) void begin(void)
+{
+	called -= calls();
+	begun = now();
+}
+
+static __attribute__((noinline)) uint64_t took(void)
+{
+	uint64_t t = now() - begun;
+
+	called += calls();
+	return t;
+}
+
 /* --- helpers ---------------------------------------------------------- */
 
 static void run_on(int cpu)
@@ -129,10 +154,10 @@ static void end(pid_t pid)
 static uint64_t unmap_pages(size_t pages)
 {
 	char *p = map_pages(pages);
-	uint64_t t = now();
 
+	begin();
 	must(!munmap(p, pages * PAGE));
-	return now() - t;
+	return took();
 }
 
 static uint64_t munmap_1(void)
@@ -153,10 +178,11 @@ static uint64_t munmap_4096(void)
 static uint64_t dontneed_64(void)
 {
 	char *p = map_pages(64);
-	uint64_t t = now();
+	uint64_t t;
 
+	begin();
 	must(!madvise(p, 64 * PAGE, MADV_DONTNEED));
-	t = now() - t;
+	t = took();
 	munmap(p, 64 * PAGE);
 	return t;
 }
@@ -164,10 +190,11 @@ static uint64_t dontneed_64(void)
 static uint64_t mprotect_64(void)
 {
 	char *p = map_pages(64);
-	uint64_t t = now();
+	uint64_t t;
 
+	begin();
 	must(!mprotect(p, 64 * PAGE, PROT_READ));
-	t = now() - t;
+	t = took();
 	munmap(p, 64 * PAGE);
 	return t;
 }
@@ -180,9 +207,9 @@ static uint64_t cow(void)
 	uint64_t t;
 
 	touch(p, 32 * PAGE);
-	t = now();
+	begin();
 	p[32 * PAGE] = 2;
-	t = now() - t;
+	t = took();
 	end(pid);
 	munmap(p, 64 * PAGE);
 	return t;
@@ -191,28 +218,28 @@ static uint64_t cow(void)
 static uint64_t fork_256m(void)
 {
 	static char *p;
-	uint64_t t;
 	pid_t pid;
 
 	if (!p)
 		p = map_pages(256 * MIB / PAGE);
 	touch(p, 256 * MIB);
-	t = now();
+	begin();
 	pid = fork();
 	if (!pid)
 		_exit(0);
 	waitpid(pid, NULL, 0);
-	return now() - t;
+	return took();
 }
 
 static uint64_t mremap_64(void)
 {
 	char *p = map_pages(64);
 	char *to = map(64 * PAGE);
-	uint64_t t = now();
+	uint64_t t;
 
+	begin();
 	must(mremap(p, 64 * PAGE, 64 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
-	t = now() - t;
+	t = took();
 	munmap(to, 64 * PAGE);
 	return t;
 }
@@ -246,9 +273,9 @@ static uint64_t reclaim_64m(void)
 	pthread_mutex_lock(&lock);
 	must(!pthread_create(&thread, NULL, wait_on_cpu1, &lock));
 	usleep(20000);
-	t = now();
+	begin();
 	must(!madvise(p, size, MADV_PAGEOUT));
-	t = now() - t;
+	t = took();
 	pthread_mutex_unlock(&lock);
 	pthread_join(thread, NULL);
 	end(pid);
@@ -268,9 +295,9 @@ static uint64_t migrate_64(void)
 	must(!syscall(SYS_move_pages, 0, 64, pages, NULL, status, 0));
 	for (i = 0; i < 64; i++)
 		nodes[i] = !status[i];
-	t = now();
+	begin();
 	must(!syscall(SYS_move_pages, 0, 64, pages, nodes, status, 2));
-	t = now() - t;
+	t = took();
 	must(status[0] == nodes[0] && status[63] == nodes[63]);
 	munmap(p, 64 * PAGE);
 	return t;
@@ -279,10 +306,11 @@ static uint64_t migrate_64(void)
 static uint64_t thp_zap(void)
 {
 	char *p = map_huge();
-	uint64_t t = now();
+	uint64_t t;
 
+	begin();
 	must(!madvise(p, HUGE, MADV_DONTNEED));
-	t = now() - t;
+	t = took();
 	munmap(huge_area, 2 * HUGE);
 	return t;
 }
@@ -290,10 +318,11 @@ static uint64_t thp_zap(void)
 static uint64_t thp_split(void)
 {
 	char *p = map_huge();
-	uint64_t t = now();
+	uint64_t t;
 
+	begin();
 	must(!mprotect(p, PAGE, PROT_READ));
-	t = now() - t;
+	t = took();
 	munmap(huge_area, 2 * HUGE);
 	return t;
 }
@@ -301,11 +330,11 @@ static uint64_t thp_split(void)
 /* What compilers and shells do. */
 static uint64_t mix(void)
 {
-	uint64_t t = now();
 	char *p, *moved;
 	pid_t pid;
 	int i;
 
+	begin();
 	for (i = 0; i < 10; i++) {
 		pid = fork();
 		if (!pid) {
@@ -322,7 +351,7 @@ static uint64_t mix(void)
 		must(!munmap(moved, 128 * PAGE));
 		waitpid(pid, NULL, 0);
 	}
-	return now() - t;
+	return took();
 }
 
 static const struct workload {
@@ -336,13 +365,13 @@ static const struct workload {
 	{ "dontneed-64", dontneed_64, 61 },
 	{ "mprotect-64", mprotect_64, 61 },
 	{ "cow", cow, 61 },
-	{ "fork-256M", fork_256m, 5 },
 	{ "mremap-64", mremap_64, 61 },
 	{ "reclaim-64M", reclaim_64m, 3 },
 	{ "migrate-64", migrate_64, 15 },
 	{ "thp-zap", thp_zap, 15 },
 	{ "thp-split", thp_split, 15 },
 	{ "mix", mix, 5 },
+	{ "fork-256M", fork_256m, 5 },
 };
 
 #define NR_WORKLOADS	(sizeof(workloads) / sizeof(workloads[0]))
@@ -379,14 +408,6 @@ static int attach(const struct scenario *s)
 	return fd;
 }
 
-static uint64_t calls(void)
-{
-	uint64_t n = 0;
-
-	must(!ioctl(subscribers, SUBSCRIBERS_CALLS, &n));
-	return n;
-}
-
 /* --- measurement ------------------------------------------------------ */
 
 static int compare(const void *a, const void *b)
@@ -409,14 +430,14 @@ static void print_row(const char *workload, const char *scenario, uint64_t *valu
 /* The first run warms up what is allocated once. */
 static void measure(const struct workload *w, const struct scenario *s)
 {
-	uint64_t value[MAX_RUNS], called;
+	uint64_t value[MAX_RUNS];
 	int i;
 
 	w->run();
-	called = calls();
+	called = 0;
 	for (i = 0; i < w->runs; i++)
 		value[i] = w->run();
-	called = s->number && !s->other ? (calls() - called) / s->number / w->runs : 0;
+	called = s->number && !s->other ? called / s->number / w->runs : 0;
 	print_row(w->name, s->name, value, w->runs, called);
 }
 
@@ -516,6 +537,26 @@ static void start_cpus(void)
 		close(fd);
 	}
 	end(pid);
+}
+
+/* One run of one workload, when QEMU had the time to begin to log what is executed. */
+static void trace(const char *workload, const char *scenario)
+{
+	size_t i, j;
+
+	for (i = 0; i < NR_SCENARIOS - 1; i++)
+		if (!strcmp(scenarios[i].name, scenario))
+			break;
+	for (j = 0; j < NR_WORKLOADS - 1; j++)
+		if (!strcmp(workloads[j].name, workload))
+			break;
+	subscribers = attach(&scenarios[i]);
+	workloads[j].run();
+	workloads[j].run();
+	printf("bench: ready\n");
+	usleep(3000000);
+	workloads[j].run();
+	printf("bench: done\n");
 }
 
 /* --- scale: processes that unmap at the same time, each on its CPU ----- */
@@ -624,6 +665,10 @@ int main(int argc, char **argv)
 		return 0;	/* what mix executes */
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	in_ns = unit && !strcmp(unit, "ns");
+	if (getenv("BENCH_TRACE")) {
+		trace(getenv("BENCH_ONLY"), getenv("BENCH_TRACE"));
+		return 0;
+	}
 	printf("TAP version 13\n");
 	start_cpus();
 	if (getenv("BENCH_SCALE")) {
