@@ -50,13 +50,14 @@ make_tag() {
 
 # --- boots ----------------------------------------------------------------
 
-# boot STATE NAME [ARGUMENT...]: the rows of one boot
+# boot STATE NAME CPUS [ARGUMENT...]: the rows of one boot. Addresses are not random: a mapping
+# that crosses the end of a page table costs more than one that does not.
 boot() {
-	local state=$1 log=$work/$1.$2.log how=(-c)
+	local state=$1 log=$work/$1.$2.log how=(-s "$3")
 
-	shift 2
-	[ -z "${BOOT:-}" ] || how=()
-	"$here/boot.sh" -k "$(kernel_dir "$state-bench")/vmlinux" -i "$initrd" -o "$log" -n -t "$limit" "${how[@]}" maxcpus=1 "$@" ||
+	shift 3
+	[ -n "${BOOT:-}" ] || how+=(-c)
+	"$here/boot.sh" -k "$(kernel_dir "$state-bench")/vmlinux" -i "$initrd" -o "$log" -n -t "$limit" "${how[@]}" maxcpus=1 norandmaps "$@" ||
 		die "the benchmark of $state failed; the message is above"
 	sed -nE 's/^(\[[^]]*\] )?bench\t//p' "$log" | awk -v state="$state" '{ print state "\t" $0 }'
 }
@@ -71,7 +72,7 @@ run_workloads() {
 	for state in $states; do
 		say "$state: workloads"
 		# shellcheck disable=SC2046 # nothing, or one word
-		boot "$state" workloads $(unit) ${BENCH_ONLY:+"BENCH_ONLY=$BENCH_ONLY"} >>"$work/rows"
+		boot "$state" workloads 2 $(unit) ${BENCH_ONLY:+"BENCH_ONLY=$BENCH_ONLY"} >>"$work/rows"
 	done
 }
 
@@ -81,7 +82,7 @@ run_scale() {
 	for state in $states; do
 		say "$state: 1, 2, 4 and 8 CPUs"
 		# shellcheck disable=SC2046 # nothing, or one word
-		boot "$state" scale -s 8 BENCH_SCALE=1 $(unit) >>"$work/scale"
+		boot "$state" scale 8 BENCH_SCALE=1 $(unit) >>"$work/scale"
 	done
 }
 
