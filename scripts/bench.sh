@@ -169,7 +169,7 @@ main() {
 	: >"$work/scale"
 	run_workloads
 	run_scale
-	say "tables"
+	say "sizes, tables"
 	tsv "$work/rows" | atomic "$report/bench.tsv"
 	tsv "$work/scale" | atomic "$report/scale.tsv"
 	echo
@@ -177,7 +177,9 @@ main() {
 	echo
 	table "$report/scale.tsv"
 	echo
-	echo "$(short "$report")/bench.tsv and scale.tsv have the tables. This took $(minutes "$SECONDS")."
+	"$here/size.sh"
+	echo
+	echo "$(short "$report")/bench.tsv, scale.tsv and size.tsv have the tables. This took $(minutes "$SECONDS")."
 }
 
 [ $# = 0 ] || die "usage: bench.sh"

@@ -1,14 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# build.sh [stock|base|series|stock-amd|stock-bench|base-bench|series-bench]
+# build.sh [STATE [OBJECT...]]
+#
+# STATE is stock, base, series or one of those that scripts derive from them (lib.sh).
 #
 # Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
 # build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
 # states share that directory: what is the same in two of them is compiled once, and
-# ccache has the rest. Those that are measured (scripts/bench.sh) have one of their own,
-# build/x86_64-bench, and base/configs/bench.config over the other files. The work tree of build/linux goes to STATE first. If it is there
-# already, changes in it that are not committed are built, too.
+# ccache has the rest. STATE-bench and STATE-none have one of their own, build/x86_64-bench or
+# -none, and base/configs/bench.config and none.config over the other files. The work tree
+# of build/linux goes to STATE first. If it is there already, changes in it that are not
+# committed are built, too.
+#
+# With OBJECTs or directories (mm/), only these are compiled, and copied to build/kernels/STATE.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -19,10 +24,15 @@ here=$(cd "$(dirname "$0")" && pwd)
 state=${1:-series}
 fragments=("$BASE_DIR/configs/common.config" "$BASE_DIR/configs/$arch.config")
 obj=$BUILD/$arch
+objects_only=("${@:2}")
 case $state in
 *-bench)
 	fragments+=("$BASE_DIR/configs/bench.config")
 	obj=$obj-bench
+	;;
+*-none)
+	fragments+=("$BASE_DIR/configs/bench.config" "$BASE_DIR/configs/none.config")
+	obj=$obj-none
 	;;
 esac
 running=$obj/.running   # there while make is
@@ -38,8 +48,8 @@ objects=1140 # in a full build, until one has been counted
 
 state_ref() {
 	case $state in
-	series) echo refs/heads/series ;;
-	*) echo "refs/tags/$state" ;;
+	series | series-none) echo refs/heads/series ;;
+	*) echo "refs/tags/${state%-none}" ;;
 	esac
 }
 
@@ -63,18 +73,19 @@ inputs() {
 	edits
 	cat "${fragments[@]}" | sha256sum
 	sha256sum <"$here/build.sh"
+	echo "${objects_only[*]}"
 	"${cross}gcc" --version | head -n 1
 	"${cross}ld" --version | head -n 1
 }
 
 up_to_date() {
-	[ -s "$out/vmlinux" ] && [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$(inputs)" ]
+	[ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$(inputs)" ]
 }
 
 # The lock keeps tree.sh from the files, so it cannot be held while that switches.
 take_tree() {
 	while :; do
-		at_state || "$here/tree.sh" checkout "$state"
+		at_state || "$here/tree.sh" checkout "${state%-none}"
 		lock
 		! at_state || return 0
 		exec 9>&-
@@ -237,7 +248,7 @@ run_make() {
 	total=$(expected)
 	: >"$log"
 	touch "$running"
-	"${kmake[@]}" -j"$(nproc)" --output-sync=target vmlinux >"$log" 2>&1 &
+	"${kmake[@]}" -j"$(nproc)" --output-sync=target "${objects_only[@]:-vmlinux}" >"$log" 2>&1 &
 	make=$!
 	trap stop INT TERM HUP
 	follow "$make" "$total"
@@ -248,6 +259,19 @@ run_make() {
 	echo "$state" >"$built"
 	[ -z "$total" ] || [ "$status" != 0 ] || count_objects >"$obj/.objects"
 	return "$status"
+}
+
+# What was built goes where the next state does not overwrite it.
+keep() {
+	if [ ${#objects_only[@]} -gt 0 ]; then
+		rm -rf "$out/objects"
+		mkdir "$out/objects"
+		(cd "$obj" && find "${objects_only[@]}" -name '*.o' ! -name 'built-in.*' -exec cp --parents {} "$out/objects" \;)
+		return
+	fi
+	"${cross}objcopy" --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
+	"${cross}objcopy" --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
+	mv "$out/vmlinux.tmp" "$out/vmlinux"
 }
 
 build() {
@@ -261,16 +285,17 @@ build() {
 		die "$state does not build; $(short "$log") has all of it"
 	}
 	cut -f 2 "$warnings" | atomic "$out/warnings"
-	"${cross}objcopy" --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
-	"${cross}objcopy" --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
-	mv "$out/vmlinux.tmp" "$out/vmlinux"
+	keep
 	atomic "$out/stamp" <<<"$wanted"
-	note "[build $name] $(short "$out")/vmlinux is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
+	note "[build $name] $(short "$out") is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
 }
 
 case $state in
-stock | base | series | stock-amd | stock-bench | base-bench | series-bench) ;;
-*) die "there is no state '$state'; usage: build.sh [stock|base|series|stock-amd|stock-bench|base-bench|series-bench]" ;;
+stock | base | series | base-none | series-none) ;;
+*)
+	[[ " ${derived_states[*]} " = *" $state "* ]] ||
+		die "there is no state '$state'; usage: build.sh [STATE [OBJECT...]]; STATE is stock, base, series or one of ${derived_states[*]}"
+	;;
 esac
 case $BUILD in
 *[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;

@@ -673,8 +673,11 @@ case ${1:-} in
 "") do_tree ;;
 checkout)
 	case ${2:-} in
-	base | stock | series | stock-amd | stock-bench | base-bench | series-bench) do_checkout "$2" ;;
-	*) die "which state? usage: tree.sh checkout base|stock|series" ;;
+	base | stock | series) do_checkout "$2" ;;
+	*)
+		[[ " ${derived_states[*]} " = *" ${2:-none} "* ]] || die "which state? usage: tree.sh checkout base|stock|series"
+		do_checkout "$2"
+		;;
 	esac
 	;;
 commits) do_commits ;;

@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <linux/timex.h>
 #include <linux/uaccess.h>
+#include <asm/tlb.h>
 
 #include "mmu_subscribers.h"
 
@@ -213,3 +214,14 @@ static struct miscdevice subscribers = {
 	.fops = &session_fops,
 };
 builtin_misc_device(subscribers);
+
+/* For size.sh. */
+static int __init print_sizes(void)
+{
+	pr_info("size\tmm_struct\t%zu\n", sizeof(struct mm_struct));
+	pr_info("size\ttask_struct\t%zu\n", sizeof(struct task_struct));
+	pr_info("size\tmmu_gather\t%zu\n", sizeof(struct mmu_gather));
+	pr_info("size\tmmu_notifier\t%zu\n", sizeof(struct mmu_notifier));
+	return 0;
+}
+late_initcall(print_sizes);

@@ -65,9 +65,9 @@ EXEMPT = [
 	("", "include/linux/hugetlb.h", "flush_hugetlb_tlb_range", CALLERS),
 	("", "include/linux/pgtable.h", "flush_pmd_tlb_range", CALLERS),
 	("", "include/linux/pgtable.h", "flush_pud_tlb_range", CALLERS),
-	("", "mm/internal.h", "arch_pmdp_invalidate", CALLERS),
 	("", "mm/pgtable-generic.c", "arch_pmdp_collapse_flush", CALLERS),
 	("", "mm/pgtable-generic.c", "arch_pmdp_huge_clear_flush", CALLERS),
+	("", "mm/pgtable-generic.c", "arch_pmdp_invalidate", CALLERS),
 	("", "mm/pgtable-generic.c", "arch_ptep_clear_flush", CALLERS),
 	("", "mm/rmap.c", "set_tlb_ubc_flush_pending", CALLERS),
 
