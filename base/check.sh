@@ -8,7 +8,7 @@ cd "$tree"
 
 # Whole words only. That leaves alone the start and the end of a range, interval
 # notifiers and drivers with names of their own, and KVM's flush function
-# kvm_arch_mmu_notifier_invalidate_range(), which stays for the series to hook up.
+# kvm_arch_mmu_notifier_invalidate_range(), which the series removes.
 traces='invalidate_range|only_end'
 traces="$traces|(__)?mmu_notifier_invalidate_range(_only_end)?"
 traces="$traces|(ptep|pmdp_huge|pudp_huge)_(clear_flush|get_and_clear)_notify"
