@@ -1564,17 +1564,25 @@ static void mn_migrate_vma_moves_pages(struct kunit *test)
 #endif
 }
 
+/* Pages that may be dropped: reclaim needs no swap for them. */
+static void mn_prepare_lazyfree(struct kunit *test, unsigned long addr,
+				unsigned long len)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare(test, addr, len);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, len, MADV_FREE), 0);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+}
+
 static void mn_reclaim(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
 	struct mm_struct *mm = mn_test(test)->mm;
 
-	mn_prepare(test, addr, len);
-	lru_add_drain_all();
-	/* Pages that may be dropped: reclaim needs no swap for them. */
-	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, len, MADV_FREE), 0);
-	lru_add_drain_all();
-	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+	mn_prepare_lazyfree(test, addr, len);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
@@ -1582,12 +1590,17 @@ static void mn_reclaim(struct kunit *test)
 	mn_expect_clean(test);
 }
 
-/* A thread that uses the mm on another CPU, so that its flush is a remote one. */
+/*
+ * A thread that uses the mm on another CPU, so that its flush is a remote one.
+ * It writes to a page when it is told to.
+ */
 struct mn_bystander {
 	struct mm_struct *mm;
+	unsigned long addr;
+	int ret;
 	struct completion there;
-	struct completion leave;
-	struct completion left;
+	struct completion go;
+	struct completion done;
 };
 
 static int mn_bystander_run(void *data)
@@ -1596,43 +1609,66 @@ static int mn_bystander_run(void *data)
 
 	kthread_use_mm(by->mm);
 	complete(&by->there);
-	wait_for_completion(&by->leave);
+	for (;;) {
+		wait_for_completion(&by->go);
+		if (!by->addr)
+			break;
+		by->ret = by->ret ?: mn_write(by->addr, PAGE_SIZE);
+		complete(&by->done);
+	}
 	kthread_unuse_mm(by->mm);
-	kthread_complete_and_exit(&by->left, 0);
+	kthread_complete_and_exit(&by->done, 0);
+}
+
+static void mn_bystander_write(struct mn_bystander *by, unsigned long addr)
+{
+	by->addr = addr;
+	complete(&by->go);
+	wait_for_completion(&by->done);
+}
+
+static void mn_bystander_start(struct kunit *test, struct mn_bystander *by)
+{
+	struct task_struct *task;
+	unsigned int here;
+
+	by->mm = mn_test(test)->mm;
+	here = get_cpu();
+	put_cpu();
+	init_completion(&by->there);
+	init_completion(&by->go);
+	init_completion(&by->done);
+	task = kthread_create(mn_bystander_run, by, "mn_bystander");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	kthread_bind(task, cpumask_any_but(cpu_online_mask, here));
+	wake_up_process(task);
+	wait_for_completion(&by->there);
+}
+
+static void mn_bystander_leave(struct mn_bystander *by)
+{
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	mn_bystander_write(by, 0);
+}
+
+static void mn_skip_if_no_flush_is_deferred(struct kunit *test)
+{
+	if (!IS_ENABLED(CONFIG_ARCH_WANT_BATCHED_UNMAP_TLB_FLUSH))
+		kunit_skip(test, "this architecture defers no flush");
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU only");
 }
 
 static void mn_reclaim_with_a_deferred_flush(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
-	struct mn_bystander by = { .mm = mn_test(test)->mm };
 	struct mm_struct *mm = mn_test(test)->mm;
-	struct task_struct *task;
-	unsigned int here, cpu;
+	struct mn_bystander by = { };
 
-	if (!IS_ENABLED(CONFIG_ARCH_WANT_BATCHED_UNMAP_TLB_FLUSH))
-		kunit_skip(test, "this architecture defers no flush");
-	if (num_online_cpus() < 2)
-		kunit_skip(test, "one CPU only");
-	mn_prepare(test, addr, len);
-	lru_add_drain_all();
-	/* Pages that may be dropped: reclaim needs no swap for them. */
-	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, len, MADV_FREE), 0);
-	lru_add_drain_all();
-	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
-
-	here = get_cpu();
-	cpu = cpumask_any_but(cpu_online_mask, here);
-	put_cpu();
-	init_completion(&by.there);
-	init_completion(&by.leave);
-	init_completion(&by.left);
-	task = kthread_create(mn_bystander_run, &by, "mn_bystander");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	set_cpus_allowed_ptr(current, cpumask_of(here));
-	kthread_bind(task, cpu);
-	wake_up_process(task);
-	wait_for_completion(&by.there);
-
+	mn_skip_if_no_flush_is_deferred(test);
+	mn_prepare_lazyfree(test, addr, len);
+	mn_bystander_start(test, &by);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
@@ -1640,10 +1676,79 @@ static void mn_reclaim_with_a_deferred_flush(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
+	mn_bystander_leave(&by);
+}
 
-	set_cpus_allowed_ptr(current, cpu_possible_mask);
-	complete(&by.leave);
-	wait_for_completion(&by.left);
+/*
+ * Reclaim has unmapped a page, and flushes the CPUs after the last one.  In
+ * between, another thread writes to the address, and has another page there.
+ */
+struct mn_reuse {
+	struct mmu_notifier mn;
+	struct mn_bystander by;
+	struct shadow_tlb *dev;
+	struct task_struct *reclaimer;
+	unsigned int reused;
+};
+
+static void mn_reuse_end(struct mmu_notifier *mn,
+			 const struct mmu_notifier_range *range)
+{
+	struct mn_reuse *reuse = container_of(mn, struct mn_reuse, mn);
+
+	if (current != reuse->reclaimer)
+		return;
+	mn_bystander_write(&reuse->by, range->start);
+	shadow_tlb_access(reuse->dev, range->start, false);
+	reuse->reused++;
+}
+
+static const struct mmu_notifier_ops mn_reuse_ops = {
+	.invalidate_range_end = mn_reuse_end,
+};
+
+static void mn_reclaimed_page_is_written_to(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_reuse *reuse;
+
+	mn_skip_if_no_flush_is_deferred(test);
+	reuse = kunit_kzalloc(test, sizeof(*reuse), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, reuse);
+	reuse->mn.ops = &mn_reuse_ops;
+	reuse->dev = mn_test(test)->dev;
+	mn_prepare_lazyfree(test, addr, len);
+	mn_bystander_start(test, &reuse->by);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&reuse->mn, mm), 0);
+	reuse->reclaimer = current;
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
+	reuse->reclaimer = NULL;
+	mn_bystander_leave(&reuse->by);
+	mmu_notifier_unregister(&reuse->mn, mm);
+	KUNIT_EXPECT_EQ(test, reuse->by.ret, 0);
+	KUNIT_EXPECT_EQ(test, reuse->reused, 4U);
+	mn_expect_clean(test);
+}
+
+/* It is split first, and then unmapped in small pieces. */
+static void mn_reclaimed_huge_page(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare_thp(test, addr);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_FREE), 0);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_PAGEOUT), 0);
+	KUNIT_EXPECT_FALSE(test, mn_is_thp(mm, addr));
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, PMD_SIZE),
+			0U);
+	mn_expect_clean(test);
 }
 
 /* A gather within a gather: the inner one must not trust its own range. */
@@ -1874,6 +1979,8 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_migrate_vma_moves_pages),
 	KUNIT_CASE(mn_reclaim),
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
+	KUNIT_CASE(mn_reclaimed_page_is_written_to),
+	KUNIT_CASE(mn_reclaimed_huge_page),
 	KUNIT_CASE(mn_nested_gather),
 	KUNIT_CASE(mn_nested_gather_frees_the_last_tables),
 	KUNIT_CASE(mn_page_tables_freed),

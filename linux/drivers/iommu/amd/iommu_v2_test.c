@@ -23,6 +23,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
 #include <linux/sizes.h>
+#include <linux/swap.h>
 #include <linux/uaccess.h>
 #include <asm/tlb.h>
 #include <trace/events/printk.h>
@@ -1683,6 +1684,63 @@ static void v2_row(struct kunit *test, const char *what, unsigned int changed)
 		   ctx->devices, ctx->cmds, waits, changed, sum, left);
 }
 
+/* A thread that uses the mm on another CPU, so that its flush is a remote one. */
+static int v2_stay(void *data)
+{
+	struct v2_worker *w = data;
+
+	kthread_use_mm(w->ctx->mm);
+	atomic_dec(w->gate);
+	while (atomic_read(w->gate))
+		schedule_timeout_uninterruptible(1);
+	kthread_unuse_mm(w->ctx->mm);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+/*
+ * Reclaim of @pages pages, @step apart, in one batch.  They may be dropped, so
+ * that no swap is needed, and are old already: reclaim is all that flushes.
+ */
+static void v2_reclaim_row(struct kunit *test, const char *what, int advice,
+			   unsigned int pages, unsigned int step)
+{
+	unsigned long len = pages * step * PAGE_SIZE, i;
+	struct v2_test *ctx = v2_test(test);
+	unsigned int here, before;
+	struct v2_worker w = { .ctx = ctx };
+	atomic_t gate = ATOMIC_INIT(2);
+
+	if (num_online_cpus() < 2)
+		return;
+	vm_munmap(V2_BASE, 3 * PMD_SIZE);
+	v2_map(test, max(len, PMD_SIZE), advice);
+	for (i = 0; i < len; i += PAGE_SIZE)
+		if (i / PAGE_SIZE % step)
+			v2_madvise(test, V2_BASE + i, PAGE_SIZE, MADV_DONTNEED);
+	lru_add_drain_all();
+	KUNIT_EXPECT_EQ(test, v2_madvise(test, V2_BASE, len, MADV_FREE), 0);
+	lru_add_drain_all();
+
+	here = get_cpu();
+	put_cpu();
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	w.gate = &gate;
+	KUNIT_ASSERT_EQ(test, v2_run_on(v2_stay, &w,
+					cpumask_any_but(cpu_online_mask, here)),
+			0);
+	while (atomic_read(&gate) > 1)
+		schedule_timeout_uninterruptible(1);
+	before = get_mm_counter(ctx->mm, MM_ANONPAGES);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, v2_madvise(test, V2_BASE, len, MADV_PAGEOUT), 0);
+	v2_row(test, what, pages);
+	KUNIT_EXPECT_EQ(test, before - get_mm_counter(ctx->mm, MM_ANONPAGES),
+			(unsigned long)pages);
+	atomic_set(&gate, 0);
+	wait_for_completion(&w.done);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+}
+
 static void v2_what_it_costs(struct kunit *test)
 {
 	static const unsigned int pages[] = { 1, 4, 64, 512 };
@@ -1732,6 +1790,9 @@ static void v2_what_it_costs(struct kunit *test)
 	v2_record(test);
 	v2_split_thp(test, V2_BASE);
 	v2_row(test, "split 2 MiB", 512);
+
+	v2_reclaim_row(test, "reclaim 32", MADV_NOHUGEPAGE, 32, 1);
+	v2_reclaim_row(test, "reclaim 32 of 64", MADV_NOHUGEPAGE, 32, 2);
 
 	if (num_online_nodes() > 1) {
 		int a = first_online_node, b = next_online_node(a);
