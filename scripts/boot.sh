@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
@@ -11,8 +11,9 @@
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
 # at the beginning of a block of code, such as behind a call. With -e, LOG.events
 # gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
-# than the number of executed instructions: 1 ns each. With -n, the kernel has no KUnit
-# suites, only the init of INITRD is judged. Exit status:
+# than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
+# plugin, FILE[,ARG=VALUE...], and has one CPU. With -n, the kernel has no KUnit suites, only
+# the init of INITRD is judged. Exit status:
 # 0  every test has passed
 # 1  tests have failed, and the kernel is well otherwise
 # 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
@@ -36,12 +37,13 @@ kernel=
 initrd=
 addresses=
 events=
+plugin=
 count=
 kunit=1
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -376,7 +378,7 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:i:t:s:a:x:e:cn option; do
+while getopts :k:o:i:t:s:a:p:x:e:cn option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
@@ -384,6 +386,7 @@ while getopts :k:o:i:t:s:a:x:e:cn option; do
 	t) seconds=$OPTARG ;;
 	s) ncpus=$OPTARG ;;
 	a) functions=$OPTARG ;;
+	p) plugin=$OPTARG ;;
 	x) addresses=$OPTARG ;;
 	e) events=$OPTARG ;;
 	c) count=1 ;;
@@ -404,6 +407,8 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
 [ -z "$addresses" ] || [ -z "$events" ] || usage "-x and -e exclude each other"
 [ -n "$kunit" ] || [ -n "$initrd" ] || usage "-n without -i has nothing to run"
+[ -z "$plugin" ] || [ -s "${plugin%%,*}" ] || die "there is no plugin ${plugin%%,*}; give a file that QEMU can load"
+[ -z "$plugin" ] || ncpus=1 count=1
 choose_machine
 [ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
 need_packages "${packages[@]}"
@@ -416,6 +421,7 @@ machine
 [ -z "$initrd" ] || args+=(-initrd "$initrd")
 [ -z "$addresses" ] || log_execution
 [ -z "$events" ] || trace_events
+[ -z "$plugin" ] || args+=(-plugin "$plugin")
 [ -z "$count" ] || args+=(-icount "shift=0,sleep=off")
 guest "$@"
 run_qemu
