@@ -160,7 +160,7 @@ restyle() {
 		script="$script;s/rgb\( *1, *0, *$n\)/var(--$name)/g"
 	done
 	sed -E -e '/^<\?xml/d' -e '/^<!DOCTYPE/,/>$/d' -e '/^<(title|desc)>/d' \
-		-e "$script" -e "s/(id=\"|href='#|url\(#)/\1$id-/g" \
+		-e "$script" -e "s/(id=\"|id='|href='#|url\(#)/\1$id-/g" \
 		-e 's/(fill|stroke)( ?= ?)(["'\''])black\3/\1\2\3var(--ink)\3/g' |
 		awk -v id="$id" "$grouped"'
 		/^<svg/ { in_head = 1 }
@@ -168,7 +168,7 @@ restyle() {
 			sub(/<svg/, "<svg role=\"img\" aria-labelledby=\"" id "-title " id "-text\"")
 			if (/>/) {
 				in_head = 0
-				sub(/>/, ">\n@title@")
+				sub(/>/, ">\n@title@\n")
 			}
 		}
 		match($0, /> *[0-9]+</) {
@@ -191,7 +191,9 @@ picture() {
 		return
 	fi
 	echo "<figure>"
-	restyle "$id" <"$svg" | sed "s|^@title@|<title id=\"$id-title\">$(escaped <<<"$title")</title><desc id=\"$id-text\">$(escaped <<<"$text")</desc>|"
+	printf '<title id="%s-title">%s</title><desc id="%s-text">%s</desc>\n' \
+		"$id" "$(escaped <<<"$title")" "$id" "$(escaped <<<"$text")" >"$work/title"
+	restyle "$id" <"$svg" | sed -e "/^@title@\$/r $work/title" -e "/^@title@\$/d"
 	echo "</figure>"
 }
 

@@ -166,6 +166,14 @@ test_boot() {
 	stub aarch64-linux-gnu-objcopy <<<'exit 1'
 	check "an arm64 kernel that is damaged" gives 2 "does not become an Image" boot -k "$work/arm64"
 
+	console ''
+	stub qemu-system-x86_64 <<<"echo \"\$*\" >'$work/args'; cat '$work/console'"
+	echo plugin >"$work/plugin.so"
+	check "a boot with a plugin" gives 0 "3 passed" boot -p "$work/plugin.so,out=x"
+	check "QEMU loads it, with its arguments" grep -qF -e "-plugin $work/plugin.so,out=x" "$work/args"
+	check "and has one CPU, whose clock counts instructions" grep -q -e "-smp 1,.* -icount shift=0,sleep=off" "$work/args"
+	check "other boots are as ever" eval 'boot >"$work/out" 2>&1 && ! grep -e -icount -e -plugin "$work/args"'
+	check "a plugin that is not there" gives 2 "there is no plugin $work/none" boot -p "$work/none,out=x"
 	check "a kernel that is not there" gives 2 "there is no kernel" "$top/scripts/boot.sh" -k "$work/none" -o "$work/boot.log"
 	check "a time that is none" gives 2 "-t soon is no number" boot -t soon
 	check "CPUs that are none" gives 2 "-s 0 is no number" boot -s 0

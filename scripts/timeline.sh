@@ -205,7 +205,7 @@ table() {
 [ $# = 0 ] || die "usage: timeline.sh"
 [ "$arch" = x86_64 ] || die "ARCH=$arch: the timeline is that of x86-64"
 for file in "$kernel" "$kernel.debug" "${kernel%/*}/stamp"; do
-	[ -s "$file" ] || die "there is no kernel of the series; run 'make run'"
+	[ -s "$file" ] || die "there is no $(short "$file"); run 'make run'"
 done
 need_packages gcc libc6-dev binutils git qemu-system-x86
 need_commands gcc objdump addr2line git awk
