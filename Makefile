@@ -3,7 +3,7 @@
 # Each target calls one script. ARCH, KSRC, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test sites mutants amd clean
+.PHONY: help tree refresh series upgrade run test sites mutants amd bench report clean
 .NOTPARALLEL:
 
 help:
@@ -16,6 +16,8 @@ help:
 	@echo 'make sites     each CPU TLB flush: how secondary TLBs are told, and what tests it'
 	@echo 'make mutants   faults in the kernel, one at a time: which test finds it'
 	@echo 'make amd       commands of the AMD IOMMUv2 driver, stock and series'
+	@echo 'make bench     what the callback costs, base, stock and series'
+	@echo 'make report    build/report/index.html: a page with pictures of all of this'
 	@echo 'make clean     remove build/'
 	@echo
 	@echo 'KSRC=   another 6.1.y source, a directory or a tarball; ARCH= another architecture'
@@ -49,6 +51,12 @@ mutants:
 
 amd:
 	@scripts/amd.sh
+
+bench:
+	@scripts/bench.sh
+
+report:
+	@scripts/report.sh
 
 clean:
 	@scripts/tree.sh clean

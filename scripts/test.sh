@@ -86,7 +86,7 @@ no_warnings() {
 # --- prepare --------------------------------------------------------------
 
 step_prepare() {
-	need_packages "${kernel_packages[@]}"
+	need_packages "${kernel_packages[@]}" gnuplot-nox libxml2-utils
 	result ok "packages are there"
 	attempt "the tree has stock, base and series" "$here/tree.sh"
 }
@@ -94,7 +94,7 @@ step_prepare() {
 # --- scripts --------------------------------------------------------------
 
 # Scripts that print "ok - ..." and "not ok - ..." lines, and at the end their numbers.
-script_tests="test-scripts.sh test-boot.sh test-mutants.sh"
+script_tests="test-scripts.sh test-boot.sh test-mutants.sh test-report.sh"
 
 # In a process of its own: they run at the same time.
 script_test() {
