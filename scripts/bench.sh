@@ -3,7 +3,7 @@
 #
 # bench.sh: what the callback costs: base, stock and series, built from one configuration,
 # run the same workloads (bench/bench.c) one after the other. A table, and in build/report/
-# bench.tsv, scale.tsv and size.tsv.
+# bench.tsv, scale.tsv, atomics.tsv and size.tsv.
 #
 # Under QEMU's -icount, time is the number of executed instructions, which repeats. BOOT=kvm,
 # or BOOT= with a command for real hardware (see boot.sh), makes it nanoseconds.
@@ -150,7 +150,7 @@ table() {
 main() {
 	local state
 
-	steps 14
+	steps 15
 	say "packages, kernel source"
 	need_packages "${kernel_packages[@]}"
 	"$here/tree.sh"
@@ -169,7 +169,7 @@ main() {
 	: >"$work/scale"
 	run_workloads
 	run_scale
-	say "sizes, tables"
+	say "tables"
 	tsv "$work/rows" | atomic "$report/bench.tsv"
 	tsv "$work/scale" | atomic "$report/scale.tsv"
 	echo
@@ -177,9 +177,13 @@ main() {
 	echo
 	table "$report/scale.tsv"
 	echo
+	say "atomic accesses"
+	"$here/atomics.sh"
+	echo
+	say "sizes"
 	"$here/size.sh"
 	echo
-	echo "$(short "$report")/bench.tsv, scale.tsv and size.tsv have the tables. This took $(minutes "$SECONDS")."
+	echo "$(short "$report")/bench.tsv, scale.tsv, atomics.tsv and size.tsv have the tables. This took $(minutes "$SECONDS")."
 }
 
 [ $# = 0 ] || die "usage: bench.sh"

@@ -45,8 +45,13 @@ row() {
 	echo "$line"
 }
 
+# All functions: the sections are padded.
 text() {
-	sections "$(kernel_dir "$1-bench")/vmlinux" .text .init.text .exit.text
+	nm -S "$(kernel_dir "$1-bench")/vmlinux" | awk '
+	NF == 4 && tolower($3) ~ /^[tw]$/ && !($1 in seen) {
+		seen[$1] = 1
+		print "0x" $2
+	}' | while read -r bytes; do echo $((bytes)); done | awk '{ sum += $1 } END { print sum }'
 }
 
 data() {

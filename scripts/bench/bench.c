@@ -62,7 +62,10 @@ static uint64_t calls(void)
 	return n;
 }
 
-/* What is between begin() and took() is measured. */
+/*
+ * What is between begin() and took() is measured.  The labels are for atomics.sh, which
+ * counts what QEMU executes between them.
+ */
 static uint64_t called, begun;
 
 static __attribute__((noinline)) void begin(void)
@@ -70,12 +73,15 @@ static __attribute__((noinline)) void begin(void)
 	begun = 0;	/* the page is there when calls are counted */
 	called -= calls();
 	begun = now();
+	__asm__ volatile(".globl measured_from\nmeasured_from:" : : : "memory");
 }
 
 static __attribute__((noinline)) uint64_t took(void)
 {
-	uint64_t t = now() - begun;
+	uint64_t t;
 
+	__asm__ volatile(".globl measured_to\nmeasured_to:" : : : "memory");
+	t = now() - begun;
 	called += calls();
 	return t;
 }
@@ -540,24 +546,22 @@ static void start_cpus(void)
 	end(pid);
 }
 
-/* One run of one workload, when QEMU had the time to begin to log what is executed. */
-static void trace(const char *workload, const char *scenario)
+/* One run of each workload, when what it needs is warm.  For atomics.sh, with one CPU. */
+static void run_once(const char *scenario)
 {
 	size_t i, j;
 
-	for (i = 0; i < NR_SCENARIOS - 1; i++)
-		if (!strcmp(scenarios[i].name, scenario))
-			break;
-	for (j = 0; j < NR_WORKLOADS - 1; j++)
-		if (!strcmp(workloads[j].name, workload))
-			break;
+	for (i = 0; strcmp(scenarios[i].name, scenario); i++)
+		must(i < NR_SCENARIOS - 1);
 	subscribers = attach(&scenarios[i]);
-	workloads[j].run();
-	workloads[j].run();
-	printf("bench: ready\n");
-	usleep(3000000);
-	workloads[j].run();
-	printf("bench: done\n");
+	for (j = 0; j < NR_WORKLOADS; j++) {
+		if (!wanted(workloads[j].name))
+			continue;
+		workloads[j].run();
+		workloads[j].run();
+		workloads[j].run();
+		printf("once\t%s\t%s\n", workloads[j].name, scenario);
+	}
 }
 
 /* --- scale: processes that unmap at the same time, each on its CPU ----- */
@@ -645,6 +649,11 @@ static void part_registration(const void *unused)
 	measure_registration();
 }
 
+static void part_once(const void *scenario)
+{
+	run_once(scenario);
+}
+
 static void part_scale(const void *unused)
 {
 	long most = sysconf(_SC_NPROCESSORS_ONLN);
@@ -657,6 +666,13 @@ static void part_scale(const void *unused)
 	}
 }
 
+static int print_totals(void)
+{
+	printf("# Totals: pass:%d fail:%d xfail:0 xpass:0 skip:0 error:0\n",
+	       tests - failures, failures);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const char *unit = getenv("BENCH_UNIT");
@@ -666,11 +682,12 @@ int main(int argc, char **argv)
 		return 0;	/* what mix executes */
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	in_ns = unit && !strcmp(unit, "ns");
-	if (getenv("BENCH_TRACE")) {
-		trace(getenv("BENCH_ONLY"), getenv("BENCH_TRACE"));
-		return 0;
-	}
 	printf("TAP version 13\n");
+	if (getenv("BENCH_ONCE")) {
+		printf("1..1\n");
+		run_part("once", part_once, getenv("BENCH_ONCE"));
+		return print_totals();
+	}
 	start_cpus();
 	if (getenv("BENCH_SCALE")) {
 		printf("1..1\n");
@@ -681,7 +698,5 @@ int main(int argc, char **argv)
 			run_part(scenarios[i].name, part_scenario, &scenarios[i]);
 		run_part("registration", part_registration, NULL);
 	}
-	printf("# Totals: pass:%d fail:%d xfail:0 xpass:0 skip:0 error:0\n",
-	       tests - failures, failures);
-	return 0;
+	return print_totals();
 }

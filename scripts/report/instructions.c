@@ -4,11 +4,13 @@
  *
  * Arguments: points=FILE, lines "x ADDRESS" (executed) or "w ADDRESS" (wrote to
  * memory), hexadecimal; out=FILE, where a line is written each time: number of the
- * instructions executed so far, address, address written to or "-".  For one CPU.
+ * instructions executed so far, address, address written to or "-", and how many of the
+ * instructions were atomic accesses to memory.  For one CPU.
  *
  * Debian has no header of the plugin interface, so what is used of it stands here.
  */
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,6 +32,8 @@ void qemu_plugin_register_atexit_cb(plugin_id id,
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb,
 						 size_t i);
+const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
+size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn,
 		int op, void *counter, uint64_t add);
@@ -49,22 +53,22 @@ struct point {
 
 static struct point points[MAX_POINTS];
 static size_t nr_points;
-static uint64_t executed;
+static uint64_t executed, atomics;
 static FILE *out;
 
 static void on_execution(unsigned int cpu, void *data)
 {
 	const struct point *p = data;
 
-	fprintf(out, "%" PRIu64 "\t%" PRIx64 "\t-\n", executed, p->addr);
+	fprintf(out, "%" PRIu64 "\t%" PRIx64 "\t-\t%" PRIu64 "\n", executed, p->addr, atomics);
 }
 
 static void on_write(unsigned int cpu, uint32_t info, uint64_t where, void *data)
 {
 	const struct point *p = data;
 
-	fprintf(out, "%" PRIu64 "\t%" PRIx64 "\t%" PRIx64 "\n", executed, p->addr,
-		where);
+	fprintf(out, "%" PRIu64 "\t%" PRIx64 "\t%" PRIx64 "\t%" PRIu64 "\n", executed, p->addr,
+		where, atomics);
 }
 
 static void watch(struct qemu_plugin_insn *insn)
@@ -84,6 +88,29 @@ static void watch(struct qemu_plugin_insn *insn)
 	}
 }
 
+/* A lock prefix, or an xchg with memory, which needs none. */
+static bool is_atomic(const struct qemu_plugin_insn *insn)
+{
+	const uint8_t *code = qemu_plugin_insn_data(insn);
+	size_t i, size = qemu_plugin_insn_size(insn);
+
+	for (i = 0; i < size; i++) {
+		switch (code[i]) {
+		case 0xf0:
+			return true;
+		case 0x26: case 0x2e: case 0x36: case 0x3e:
+		case 0x64 ... 0x67:
+		case 0xf2: case 0xf3:
+		case 0x40 ... 0x4f:
+			continue;	/* another prefix */
+		case 0x86: case 0x87:
+			return i + 1 < size && code[i + 1] < 0xc0;
+		}
+		break;
+	}
+	return false;
+}
+
 static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
 {
 	size_t i, n = qemu_plugin_tb_n_insns(tb);
@@ -92,6 +119,8 @@ static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
 		qemu_plugin_register_vcpu_insn_exec_inline(insn, ADD_U64, &executed, 1);
+		if (is_atomic(insn))
+			qemu_plugin_register_vcpu_insn_exec_inline(insn, ADD_U64, &atomics, 1);
 		watch(insn);
 	}
 }
