@@ -111,7 +111,11 @@ plan_order() {
 		"$gather":unmap_page_range* | "$gather":tlb_flush_mmu | "$gather":tlb_finish_mmu)
 			plan_line order "$site" "$kind at $place" "pages freed first" all hook "freed_first=$address"
 			;;
-		"$slow":ptep_clear_flush | "$slow":pmdp_huge_clear_flush | "$slow":pmdp_invalidate | "$slow":pmdp_collapse_flush)
+		"$slow":ptep_clear_all_tlbs)
+			mapfile -t where < <(hooks early_ptep_clear_flush ptep_clear_flush)
+			plan_line order "$site" "$kind at $place" "too early" all hook "nothing=$address" "${where[@]}"
+			;;
+		"$slow":pmdp_huge_clear_flush | "$slow":pmdp_invalidate | "$slow":pmdp_collapse_flush)
 			mapfile -t where < <(hooks "early_$site" "$site")
 			plan_line order "$site" "$kind at $place" "too early" all hook "nothing=$address" "${where[@]}"
 			;;

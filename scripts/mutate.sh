@@ -302,10 +302,10 @@ check_layout() {
 	gather=$(instructions __tlb_invalidate_secondary)
 	same_layout "mov $(offset vma_mm)(%rdi)" vma_mm <<<"$helper"
 	same_layout "mov $(offset mm_flags)(" mm_flags <<<"$helper"
-	same_layout "test \$$(offset mm_has_secondary_tlb)," mm_has_secondary_tlb <<<"$helper"
+	same_layout " \$$(offset mm_has_secondary_tlb)," mm_has_secondary_tlb <<<"$helper"
 	same_layout "mov $(offset gather_start)(%rdi),%rsi" gather_start <<<"$gather"
 	same_layout "mov $(offset gather_end)(%rdi),%rdx" gather_end <<<"$gather"
-	same_layout "testb \$0x1,$(offset gather_bits)(%rdi)" gather_bits <<<"$gather"
+	same_layout ",$(offset gather_bits)(%rdi)" gather_bits <<<"$gather"
 }
 
 hook() {
