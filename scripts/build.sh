@@ -8,10 +8,10 @@
 # Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
 # build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
 # states share that directory: what is the same in two of them is compiled once, and
-# ccache has the rest. STATE-bench and STATE-none have one of their own, build/x86_64-bench or
-# -none, and base/configs/bench.config and none.config over the other files. The work tree
-# of build/linux goes to STATE first. If it is there already, changes in it that are not
-# committed are built, too.
+# ccache has the rest. STATE-bench, -none and -debug have one of their own, build/x86_64-bench
+# and so on, and base/configs/bench.config, none.config or debug.config over the other files.
+# The work tree of build/linux goes to STATE first. If it is there already, changes in it
+# that are not committed are built, too.
 #
 # With OBJECTs or directories (mm/), only these are compiled, and copied to build/kernels/STATE.
 set -eu
@@ -25,6 +25,8 @@ state=${1:-series}
 fragments=("$BASE_DIR/configs/common.config" "$BASE_DIR/configs/$arch.config")
 obj=$BUILD/$arch
 objects_only=("${@:2}")
+tag=${state%-none} # what is compiled
+tag=${tag%-debug}
 case $state in
 *-bench)
 	fragments+=("$BASE_DIR/configs/bench.config")
@@ -33,6 +35,10 @@ case $state in
 *-none)
 	fragments+=("$BASE_DIR/configs/bench.config" "$BASE_DIR/configs/none.config")
 	obj=$obj-none
+	;;
+*-debug)
+	fragments+=("$BASE_DIR/configs/debug.config")
+	obj=$obj-debug
 	;;
 esac
 running=$obj/.running   # there while make is
@@ -47,9 +53,9 @@ objects=1140 # in a full build, until one has been counted
 # --- what is to be built --------------------------------------------------
 
 state_ref() {
-	case $state in
-	series | series-none) echo refs/heads/series ;;
-	*) echo "refs/tags/${state%-none}" ;;
+	case $tag in
+	series) echo refs/heads/series ;;
+	*) echo "refs/tags/$tag" ;;
 	esac
 }
 
@@ -85,7 +91,7 @@ up_to_date() {
 # The lock keeps tree.sh from the files, so it cannot be held while that switches.
 take_tree() {
 	while :; do
-		at_state || "$here/tree.sh" checkout "${state%-none}"
+		at_state || "$here/tree.sh" checkout "$tag"
 		lock
 		! at_state || return 0
 		exec 9>&-
@@ -291,7 +297,7 @@ build() {
 }
 
 case $state in
-stock | base | series | base-none | series-none) ;;
+stock | base | series | base-none | series-none | series-debug) ;;
 *)
 	[[ " ${derived_states[*]} " = *" $state "* ]] ||
 		die "there is no state '$state'; usage: build.sh [STATE [OBJECT...]]; STATE is stock, base, series or one of ${derived_states[*]}"
