@@ -42,6 +42,8 @@
 #include <linux/uaccess.h>
 #include <asm/tlb.h>
 
+#include <trace/events/mmu_notifier.h>
+
 #include "shadow_tlb.h"
 
 /* Far from anything else: what is mapped here has page tables of its own. */
@@ -2224,6 +2226,82 @@ static void mn_only_the_mm_that_changed(struct kunit *test)
 	mmput(mm2);
 }
 
+/* What the trace event says of the last call for an mm. */
+struct mn_event {
+	struct mm_struct *mm;
+	unsigned long start, end;
+	unsigned long callers[MMU_NOTIFIER_TRACE_CALLERS];
+	unsigned int subscribers;
+	unsigned int events;
+};
+
+static void mn_probe(void *data, struct mm_struct *mm, unsigned long start,
+		     unsigned long end, unsigned int subscribers,
+		     const unsigned long *callers)
+{
+	struct mn_event *event = data;
+
+	if (event->mm != mm)
+		return;
+	event->start = start;
+	event->end = end;
+	event->subscribers = subscribers;
+	memcpy(event->callers, callers, sizeof(event->callers));
+	event->events++;
+}
+
+static bool mn_event_from(const struct mn_event *event, const char *function)
+{
+	char name[KSYM_NAME_LEN];
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(event->callers); i++) {
+		snprintf(name, sizeof(name), "%ps", (void *)event->callers[i]);
+		if (!strcmp(name, function))
+			return true;
+	}
+	return false;
+}
+
+static void mn_trace_event(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 3 * PAGE_SIZE;
+	struct mn_counter with[2] = {
+		{ .mn.ops = &mn_count_ops }, { .mn.ops = &mn_count_ops },
+	};
+	struct mn_counter without = { .mn.ops = &mn_no_range_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_event event = { .mm = mm };
+
+	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&without.mn, mm), 0);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&with[0].mn, mm), 0);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&with[1].mn, mm), 0);
+	KUNIT_ASSERT_EQ(test,
+			register_trace_mmu_notifier_invalidate_range(mn_probe,
+								     &event),
+			0);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr + PAGE_SIZE, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, event.events, 1U);
+	KUNIT_EXPECT_EQ(test, event.start, addr + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, event.end, addr + 2 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, event.subscribers, 2U);
+	if (IS_ENABLED(CONFIG_STACKTRACE) && IS_ENABLED(CONFIG_KALLSYMS))
+		KUNIT_EXPECT_TRUE(test,
+				  mn_event_from(&event, "tlb_finish_mmu"));
+
+	mmu_notifier_unregister(&with[0].mn, mm);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, event.events, 2U);
+	KUNIT_EXPECT_EQ(test, event.subscribers, 1U);
+
+	unregister_trace_mmu_notifier_invalidate_range(mn_probe, &event);
+	tracepoint_synchronize_unregister();
+	mmu_notifier_unregister(&with[1].mn, mm);
+	mmu_notifier_unregister(&without.mn, mm);
+}
+
 static void mn_children_have_no_subscribers(struct kunit *test)
 {
 	struct mn_counter counter = { .mn.ops = &mn_count_ops };
@@ -2341,6 +2419,7 @@ static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_get_and_put),
 	KUNIT_CASE(mn_exit_with_a_live_subscriber),
 	KUNIT_CASE(mn_only_the_mm_that_changed),
+	KUNIT_CASE(mn_trace_event),
 	KUNIT_CASE(mn_children_have_no_subscribers),
 	KUNIT_CASE(mn_ranges_are_those_that_changed),
 	KUNIT_CASE(mn_thp_mapping_split),
