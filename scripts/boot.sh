@@ -5,9 +5,9 @@
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
-# to the init of INITRD (scripts/initrd.sh), which runs the selftest and powers off, and
-# both are judged. LOG.cases gets a line per test case: suite (mmu_notifier_user for the
-# selftest), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
+# to the init of INITRD (scripts/initrd.sh), which runs the selftests and powers off, and
+# all are judged. LOG.cases gets a line per test case: suite (mmu_notifier_FIXTURE for the
+# selftests), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
 # at the beginning of a block of code, such as behind a call. With -e, LOG.events
 # gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
@@ -260,16 +260,27 @@ ktap_gaps() {
 	}'
 }
 
-# The same for the TAP output of the selftest, which is flat. It names what it skips
-# only when it begins with it.
+# The same for the TAP output of the selftests, which is flat, one after the other. A test
+# is named only when it begins.
 tap_gaps() {
 	console | awk '
 	function gap(text) {
 		if (!found++)
 			print "the selftest has " text
 	}
-	/^TAP version / { started = 1; next }
-	!started { next }
+	function close_program() {
+		if (begun && !plan)
+			gap("no plan")
+		if (seen < plan)
+			gap(seen + 0 " of " plan " results")
+		if (begun && !totals)
+			gap("no totals")
+		planned = plan = seen = sum = totals = 0
+		name = ""
+	}
+	/^init: [0-9]+ programs$/ { programs = $2 + 0 }
+	/^TAP version / { close_program(); begun++; next }
+	!begun { next }
 	/^1\.\.[0-9]+$/ {
 		if (planned++)
 			gap("two plans")
@@ -294,14 +305,11 @@ tap_gaps() {
 			gap(seen + 0 " results, and says " sum)
 	}
 	END {
-		if (!started)
+		if (!begun)
 			gap("not begun")
-		else if (!plan)
-			gap("no plan")
-		if (seen < plan)
-			gap(seen + 0 " of " plan " results")
-		if (!totals)
-			gap("no totals")
+		close_program()
+		if (begun != programs)
+			gap(begun + 0 " of " programs + 0 " programs")
 	}'
 }
 
@@ -309,8 +317,13 @@ tap_gaps() {
 results() {
 	console | awk -v OFS='\t' '
 	/^    # Subtest: / { suite = $3 }
-	/^TAP version / { suite = "mmu_notifier_user"; tap = 1 }
-	/^# +RUN / { name = $3; sub(/^[^.]*\./, "", name) }
+	/^TAP version / { tap = 1 }
+	tap && /^# +RUN / {
+		suite = name = $3
+		sub(/\..*/, "", suite)
+		suite = "mmu_notifier_" suite
+		sub(/^[^.]*\./, "", name)
+	}
 	(tap ? /^(not )?ok [0-9]+ / : /^    (not )?ok [0-9]+ /) {
 		verdict = $1 == "not" ? "fail" : / # SKIP/ ? "skip" : "pass"
 		reason = verdict == "skip" ? $0 : ""

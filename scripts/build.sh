@@ -5,8 +5,8 @@
 #
 # STATE is stock, base, series or one of those that scripts derive from them (lib.sh).
 #
-# Makes build/kernels/STATE/vmlinux, with vmlinux.debug, build.log and warnings beside it, in
-# build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
+# Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
+# beside it, in build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
 # states share that directory: what is the same in two of them is compiled once, and
 # ccache has the rest. STATE-bench, -none and -debug have one of their own, build/x86_64-bench
 # and so on, and base/configs/bench.config, none.config or debug.config over the other files.
@@ -249,12 +249,13 @@ stop() {
 
 # --output-sync keeps the messages of an object together.
 run_make() {
-	local total status=0
+	local total status=0 targets=(vmlinux modules)
 
+	[ ${#objects_only[@]} = 0 ] || targets=("${objects_only[@]}")
 	total=$(expected)
 	: >"$log"
 	touch "$running"
-	"${kmake[@]}" -j"$(nproc)" --output-sync=target "${objects_only[@]:-vmlinux}" >"$log" 2>&1 &
+	"${kmake[@]}" -j"$(nproc)" --output-sync=target "${targets[@]}" >"$log" 2>&1 &
 	make=$!
 	trap stop INT TERM HUP
 	follow "$make" "$total"
@@ -265,6 +266,18 @@ run_make() {
 	echo "$state" >"$built"
 	[ -z "$total" ] || [ "$status" != 0 ] || count_objects >"$obj/.objects"
 	return "$status"
+}
+
+# As modules_install does, without links to where they were built.
+install_modules() {
+	local module dir
+
+	dir=$out/modules/lib/modules/$(cat "$obj/include/config/kernel.release")/kernel
+	rm -rf "$out/modules"
+	while read -r module; do
+		mkdir -p "$dir/${module%/*}"
+		"${cross}objcopy" --strip-debug "$obj/$module" "$dir/$module"
+	done <"$obj/modules.order"
 }
 
 # What was built goes where the next state does not overwrite it.
@@ -278,6 +291,7 @@ keep() {
 	"${cross}objcopy" --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
 	"${cross}objcopy" --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
 	mv "$out/vmlinux.tmp" "$out/vmlinux"
+	install_modules
 }
 
 build() {

@@ -4,13 +4,16 @@
 # initrd.sh [-p PROGRAM.c] [FILE]
 #
 # Makes FILE, build/guest/initrd.cpio by default, for boot.sh -i: guest/init.c and the
-# selftest of the series, linked statically. The sources of the selftest are those of
-# the branch series in build/linux. With -p, PROGRAM runs instead of the selftest.
+# selftests of the series, linked statically, and the modules that build.sh has made. The
+# sources of the selftests are those of the branch series in build/linux. With -p,
+# PROGRAM.c runs instead of them, without modules.
 #
-# CROSS_COMPILE=  the prefix of the compiler, for a guest of another architecture
+# CROSS_COMPILE=  the prefix of the compiler, if not that of ARCH=
 set -eu -o pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/kernel.sh
+. "$(dirname "$0")/kernel.sh"
 
 here=$(cd "$(dirname "$0")" && pwd)
 program=
@@ -19,8 +22,9 @@ if [ "${1:-}" = -p ]; then
 	shift 2
 fi
 out=$(absolute "${1:-$BUILD/guest/initrd.cpio}")
-cc=${CROSS_COMPILE:-}gcc
+cc=${CROSS_COMPILE:-$cross}gcc
 stamp=$out.stamp
+modules=$(kernel_dir series)/modules
 selftests=tools/testing/selftests
 sources=(
 	"$selftests/mmu_notifier"
@@ -34,6 +38,7 @@ inputs() {
 	[ -z "$program" ] || cat "$program" "${program%/*}"/*.h | sha256sum
 	sha256sum <"$here/guest/init.c"
 	sha256sum <"$here/initrd.sh"
+	[ ! -d "$modules" ] || (cd "$modules" && find . -type f -exec sha256sum {} + | sort)
 	"$cc" --version | head -n 1
 }
 
@@ -60,13 +65,17 @@ pack() {
 }
 
 make_initrd() {
+	local source
+
 	compile "$here/guest/init.c" "$tmp/root/init"
 	if [ -n "$program" ]; then
 		compile "$program" "$tmp/root/tests/$(basename "$program" .c)" -lpthread
 	else
 		tgit archive refs/heads/series -- "${sources[@]}" | tar -xf - -C "$tmp/source"
-		compile "$tmp/source/$selftests/mmu_notifier/mmu_notifier_test.c" \
-			"$tmp/root/tests/mmu_notifier_test" -lpthread
+		for source in "$tmp/source/$selftests"/mmu_notifier/*_test.c; do
+			compile "$source" "$tmp/root/tests/$(basename "$source" .c)" -lpthread
+		done
+		[ ! -d "$modules" ] || cp -R "$modules/." "$tmp/root"
 	fi
 	pack "$tmp/root" >"$tmp/initrd.cpio"
 	atomic "$out" <"$tmp/initrd.cpio"

@@ -183,10 +183,19 @@ test_boot() {
 	rm -r "$stubs"
 }
 
-# The same, and what the selftest prints after it.
+# The same, and what two selftests print after it.
 good_tap() {
 	good_console | sed '/^reboot/d'
 	cat <<-'EOF'
+	init: 2 programs
+	TAP version 13
+	1..1
+	# Starting 1 tests from 1 test cases.
+	#  RUN           sample.exit ...
+	#            OK  sample.exit
+	ok 1 sample.exit
+	# PASSED: 1 / 1 tests passed.
+	# Totals: pass:1 fail:0 xfail:0 xpass:0 skip:0 error:0
 	TAP version 13
 	1..3
 	# Starting 3 tests from 2 test cases.
@@ -218,13 +227,13 @@ test_boot_initrd() {
 	echo kernel >"$work/kernel"
 	echo initrd >"$work/initrd"
 	tap ''
-	check "suites and a selftest that are complete pass" gives 0 "5 passed, 2 skipped" boot -i "$work/initrd"
+	check "suites and selftests that are complete pass" gives 0 "6 passed, 2 skipped" boot -i "$work/initrd"
 	check "QEMU got the initrd" grep -qF -e "-initrd $work/initrd" "$work/qemu"
 	check "and the kernel does not end after its suites" eval '! grep -q kunit_shutdown "$work/qemu"'
-	check "cases of both are listed" [ "$(cut -f 1,3 "$work/boot.log.cases" | tail -n 4 | tr '\t\n' ': ')" = "second:four mmu_notifier_user:munmap mmu_notifier_user:swap mmu_notifier_user:mremap " ]
+	check "cases of all are listed" [ "$(cut -f 1,3 "$work/boot.log.cases" | tail -n 5 | tr '\t\n' ': ')" = "second:four mmu_notifier_sample:exit mmu_notifier_user:munmap mmu_notifier_user:swap mmu_notifier_user:mremap " ]
 	check "with reasons" grep -qx "mmu_notifier_user	skip	swap	no swap" "$work/boot.log.cases"
 	tap 's/^ok 3/not ok 3/; s/pass:2 fail:0/pass:1 fail:1/'
-	check "a test that fails is named, with status 1" gives 1 "1 failed, 4 passed: mremap" boot -i "$work/initrd"
+	check "a test that fails is named, with status 1" gives 1 "1 failed, 5 passed: mremap" boot -i "$work/initrd"
 
 	tap '/^ok 3 user/,/^# Totals: pass:2/d'
 	check "a selftest cut short is incomplete" gives 2 "the selftest has 2 of 3 results" boot -i "$work/initrd"
@@ -236,6 +245,16 @@ test_boot_initrd() {
 	check "or with totals that are not true" gives 2 "the selftest has 3 results, and says 4" boot -i "$work/initrd"
 	tap '/^TAP/,/^# Totals: pass:2/s/^1\.\..*//'
 	check "or without a plan" gives 2 "the selftest has no plan" boot -i "$work/initrd"
+	tap '/^1\.\.1$/,/^# Totals: pass:1 /d'
+	check "also one that is not the last" gives 2 "the selftest has no plan" boot -i "$work/initrd"
+	tap '/^ok 1 sample/d'
+	check "or has a test missing" gives 2 "the selftest has 0 results, and says 1" boot -i "$work/initrd"
+	tap '/^# Totals: pass:1 /d'
+	check "or its totals" gives 2 "the selftest has no totals" boot -i "$work/initrd"
+	tap 's/2 programs/3 programs/'
+	check "or if a program has said nothing" gives 2 "the selftest has 2 of 3 programs" boot -i "$work/initrd"
+	tap 's/^init: 2 programs/init: no/'
+	check "or init not how many there are" gives 2 "the selftest has 2 of 0 programs" boot -i "$work/initrd"
 	tap '/RUN.*swap/d'
 	check "or with a test that has no name" gives 2 "no name for result 2" boot -i "$work/initrd"
 	console ''
@@ -284,6 +303,11 @@ test_initrd() {
 	rm "$file"
 	check "made again" gives 0 "is ready" initrd
 	check "it is the same" [ "$(sha256sum <"$file")" = "$sum" ]
+	mkdir -p "$top/build/kernels/series/modules/lib"
+	echo module >"$top/build/kernels/series/modules/lib/sample.ko"
+	check "a module of the kernel is a reason to make it again" gives 0 "is ready" initrd
+	check "and is in it" eval 'cpio -t --quiet <"$top/build/guest/initrd.cpio" | grep -qx lib/sample.ko'
+	sum=$(sha256sum <"$file")
 	selftest 'int main(void) { return nonsense; }'
 	check "an error of the compiler is one line at the end" fails_saying "mmu_notifier_test.c does not compile" initrd
 	check "the old file stays" [ "$(sha256sum <"$file")" = "$sum" ]
@@ -435,7 +459,8 @@ test_run() {
 
 # --- build.sh -------------------------------------------------------------
 
-# A kernel of two objects. It builds like one: tinyconfig, merge, olddefconfig, vmlinux.
+# A kernel of two objects. It builds like one: tinyconfig, merge, olddefconfig, vmlinux,
+# modules.
 make_kernel() {
 	local lin=$top/build/linux
 
@@ -450,7 +475,7 @@ make_kernel() {
 	chmod +x "$lin/scripts/kconfig/merge_config.sh"
 	cat >"$lin/Makefile" <<-'EOF'
 	.RECIPEPREFIX = >
-	.PHONY: tinyconfig olddefconfig
+	.PHONY: tinyconfig olddefconfig modules
 	tinyconfig:
 	>@: >"$(O)/.config"
 	olddefconfig:
@@ -459,6 +484,11 @@ make_kernel() {
 	>@echo "  LD      vmlinux"
 	>@cat $^ >"$(O)/vmlinux"
 	>@echo "ARCH=$(ARCH) CROSS_COMPILE=$(CROSS_COMPILE)" >"$(O)/made"
+	modules:
+	>@mkdir -p "$(O)/include/config" "$(O)/drivers"
+	>@echo 6.1.0 >"$(O)/include/config/kernel.release"
+	>@echo drivers/toy.ko >"$(O)/modules.order"
+	>@echo toy >"$(O)/drivers/toy.ko"
 	%.o:
 	>@echo "  CC      $(@F)"
 	>@if grep error "$<"; then false; fi
@@ -517,6 +547,7 @@ test_build() {
 	printf 'CONFIG_GOOD=y\nCONFIG_UNKNOWN=y\n# CONFIG_PICKY is not set\n' >"$top/base/configs/common.config"
 	check "one that this kernel does not have is not" gives 0 "is ready: 2 objects, 1 warnings" build
 	check "the kernel is there" kernel_is
+	check "and its module" grep -qx toy "$top/build/kernels/series/modules/lib/modules/6.1.0/kernel/drivers/toy.ko"
 	check "a second build does nothing" gives 0 "up to date" build
 
 	echo "b is new" >"$lin/b.c"

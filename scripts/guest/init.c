@@ -104,6 +104,11 @@ static void run(const char *name)
 		printf("init: %s: signal %d\n", path, WTERMSIG(status));
 }
 
+static int is_program(const struct dirent *entry)
+{
+	return entry->d_name[0] != '.';
+}
+
 int main(void)
 {
 	struct dirent **tests;
@@ -111,12 +116,12 @@ int main(void)
 
 	mount_all();
 	swap_on();
-	nr = scandir(TESTS, &tests, NULL, alphasort);
+	nr = scandir(TESTS, &tests, is_program, alphasort);
 	if (nr < 0)
 		complain(TESTS);
+	printf("init: %d programs\n", nr);
 	for (i = 0; i < nr; i++)
-		if (tests[i]->d_name[0] != '.')
-			run(tests[i]->d_name);
+		run(tests[i]->d_name);
 	sync();
 	reboot(RB_POWER_OFF);
 	return 1;
