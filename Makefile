@@ -3,7 +3,7 @@
 # Each target calls one script. ARCH, KSRC, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test sites mutants amd bench report clean
+.PHONY: help tree refresh series upgrade run test sites mutants amd bench debug report clean
 .NOTPARALLEL:
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo 'make mutants   faults in the kernel, one at a time: which test finds it'
 	@echo 'make amd       commands of the AMD IOMMUv2 driver, stock and series'
 	@echo 'make bench     what the callback costs, base, stock and series'
+	@echo 'make debug     wrong uses of the callback: does the kernel report them?'
 	@echo 'make report    build/report/index.html: a page with pictures of all of this'
 	@echo 'make clean     remove build/'
 	@echo
@@ -54,6 +55,9 @@ amd:
 
 bench:
 	@scripts/bench.sh
+
+debug:
+	@scripts/debug.sh
 
 report:
 	@scripts/report.sh
