@@ -357,7 +357,7 @@ step_mutants() {
 checkpatch() {
 	local says=$work/checkpatch status=0
 
-	(cd "$tree" && perl scripts/checkpatch.pl --strict --terse --no-summary --no-signoff \
+	(cd "$tree" && perl scripts/checkpatch.pl --strict --terse --showfile --no-summary --no-signoff \
 		--ignore FILE_PATH_CHANGES,FROM_SIGN_OFF_MISMATCH "$1") >"$says" 2>"$says.err" || status=$?
 	if grep -vE 'include/trace/events/.*CHECK: (Alignment should match|Lines should not end)' "$says" >"$says.left"; then
 		cat "$says.left" >&2
