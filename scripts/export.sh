@@ -48,6 +48,17 @@ check_cover() {
 		die "$(short "$cover") has no subject; its first line has to be 'Subject: ...'"
 }
 
+# b4 of Debian 12 does not take headers of several lines, nor a mail without Message-Id.
+# The mails themselves are left as git has made them: git send-email wants to choose.
+as_mbox() {
+	awk '
+	body { print; next }
+	FNR == 1 { line = $0 "\nMessage-Id: <" $2 "@series.invalid>"; next }
+	/^[ \t]/ { sub(/^[ \t]+/, " "); line = line $0; next }
+	{ print line; line = $0 }
+	/^$/ { print; body = 1 }' "$1"
+}
+
 # The text takes the place of git's markers; diffstat and list of patches stay.
 fill_cover() {
 	awk -v text="$cover" -v ascii="$(LC_ALL=C grep -q '[^ -~[:space:]]' "$cover" || echo yes)" '
@@ -71,12 +82,14 @@ fill_cover() {
 }
 
 write_mails() {
-	local dir=$1
+	local dir=$1 patch
 
 	tgit format-patch -q --cover-letter --numbered --no-signature -o "$dir" $base..$tip
 	fill_cover "$dir/0000-cover-letter.patch"
 	# git am takes a mail without a diff for a mistake.
-	find "$dir" -name '*.patch' ! -name '0000-*' | sort | xargs -d '\n' cat >"$dir/series.mbox"
+	for patch in "$dir"/*.patch; do
+		[[ $patch = */0000-* ]] || as_mbox "$patch"
+	done >"$dir/series.mbox"
 }
 
 # In a clone that shares the objects and has only the files in question.

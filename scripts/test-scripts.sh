@@ -540,6 +540,8 @@ test_export() {
 	git -C "$work/clone" checkout -q "$(lgit rev-parse base)"
 	check "git am takes the mbox" succeeds git -C "$work/clone" am "$top/build/series/series.mbox"
 	check "and gives the tree of 'series'" [ "$(git -C "$work/clone" rev-parse 'HEAD^{tree}')" = "$(lgit rev-parse 'series^{tree}')" ]
+	check "b4 finds its Message-Ids" [ "$(grep -c "^Message-Id: <.*@" "$top/build/series/series.mbox")" = 3 ]
+	check "and no header of several lines" eval '! awk "FNR == 1 || /^From [0-9a-f]+ Mon/ { header = 1 } /^\$/ { header = 0 } header" "$top/build/series/series.mbox" | grep -q "^ "'
 	check "the cover letter has subject, text and diffstat" eval \
 		'grep -q "^Subject: \[PATCH 0/3\] flush at the right moment$" "$top/build/series/0000-cover-letter.patch" &&
 		 grep -qF "The text & its \\ reasons." "$top/build/series/0000-cover-letter.patch" &&
