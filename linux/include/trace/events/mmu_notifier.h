@@ -11,8 +11,9 @@
 struct mm_struct;
 
 /*
- * Secondary TLBs were flushed.  caller is where the call was made, often in a
- * helper; caller1 and so on are who called that, as far as it is known.
+ * The secondary TLBs of so many subscribers are about to be flushed.  caller is
+ * where the call was made, often in a helper; caller1 and so on are who called
+ * that, as far as it is known.
  */
 #define MMU_NOTIFIER_TRACE_CALLERS	4
 
