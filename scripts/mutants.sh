@@ -138,7 +138,7 @@ plan_gate() {
 	gate __mmu_notifier_register "flag set for everybody" '<cmpq \$0x0,0x[0-9a-f]{2}\(' 'test %rsp, %rsp'
 	gate mn_hlist_del "flag cleared too early" '<jne [^>]*> lock (and|btr)' nop
 	gate mn_hlist_del "flag never cleared" '<lock (and|btr)' nop
-	gate $slow "walk ends after the first" 'jne [0-9a-f]+ <mov 0x0\(%r13\),%r13> add' 'xor %r13d, %r13d'
+	gate $slow "walk ends after the first" 'jne [0-9a-f]+ <mov \(%rbx\),%rbx> test' 'xor %ebx, %ebx'
 }
 
 # amd SITE MUTATION PIECE TARGET [FUNCTION [MORE...]]
