@@ -376,7 +376,7 @@ judge() {
 	case $status in
 	0) ;;
 	124 | 137) broken "no end after $seconds s; it hangs, or -t is too short" ;;
-	*) broken "${command[0]##*/} failed with status $status: $(head -n 1 "$log.err")" ;;
+	*) broken "${BOOT:-QEMU} failed with status $status: $(head -n 1 "$log.err")" ;;
 	esac
 	[ -z "$gaps" ] || broken "the test output is incomplete: $gaps"
 	grep -qa 'reboot: Power down' "$log" || broken "the machine was reset, the kernel did not power off"

@@ -280,9 +280,11 @@ install_modules() {
 	done <"$obj/modules.order"
 }
 
-# What was built goes where the next state does not overwrite it.
+# What was built goes where the next state does not overwrite it: made.
 keep() {
+	made=vmlinux
 	if [ ${#objects_only[@]} -gt 0 ]; then
+		made=objects
 		rm -rf "$out/objects"
 		mkdir "$out/objects"
 		(cd "$obj" && find "${objects_only[@]}" -name '*.o' ! -name 'built-in.*' -exec cp --parents {} "$out/objects" \;)
@@ -307,7 +309,7 @@ build() {
 	cut -f 2 "$warnings" | atomic "$out/warnings"
 	keep
 	atomic "$out/stamp" <<<"$wanted"
-	note "[build $name] $(short "$out") is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
+	note "[build $name] $(short "$out")/$made is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
 }
 
 case $state in

@@ -597,7 +597,9 @@ test_build() {
 suite() {
 	printf '#!/bin/bash\nprintf "%s"\n' "$1" >"$top/scripts/test-scripts.sh"
 	printf '#!/bin/bash\nprintf "0 passed, 0 failed\\n"\n' >"$top/scripts/test-boot.sh"
-	cp "$top/scripts/test-boot.sh" "$top/scripts/test-mutants.sh"
+	for name in mutants report bench; do
+		cp "$top/scripts/test-boot.sh" "$top/scripts/test-$name.sh"
+	done
 	printf '#!/bin/bash\n%s\n' "${2:-}" >"$top/scripts/tree.sh"
 	TEST_ONLY=scripts "$top/scripts/test.sh"
 }
@@ -613,12 +615,12 @@ closes() {
 
 test_test() {
 	fresh
-	check "all good: the closing line, and status 0" closes 0 "6 passed, 0 failed" 'ok - a\n1 passed, 0 failed\n'
-	check "a test that fails: the same, and status 1" closes 1 "6 passed, 1 failed" 'ok - a\nnot ok - b\n# why\n1 passed, 1 failed\n'
+	check "all good: the closing line, and status 0" closes 0 "7 passed, 0 failed" 'ok - a\n1 passed, 0 failed\n'
+	check "a test that fails: the same, and status 1" closes 1 "7 passed, 1 failed" 'ok - a\nnot ok - b\n# why\n1 passed, 1 failed\n'
 	check "what it said is shown" grep -q '^# why' "$work/out"
-	check "tests that break off are a failure" closes 1 "5 passed, 1 failed" 'ok - a\n'
-	check "so are numbers that are not true" closes 1 "5 passed, 1 failed" 'ok - a\n2 passed, 0 failed\n'
-	check "so is a tree that cannot be made" closes 1 "5 passed, 1 failed" 'ok - a\n1 passed, 0 failed\n' 'echo "error: stub" >&2; exit 1'
+	check "tests that break off are a failure" closes 1 "6 passed, 1 failed" 'ok - a\n'
+	check "so are numbers that are not true" closes 1 "6 passed, 1 failed" 'ok - a\n2 passed, 0 failed\n'
+	check "so is a tree that cannot be made" closes 1 "6 passed, 1 failed" 'ok - a\n1 passed, 0 failed\n' 'echo "error: stub" >&2; exit 1'
 	check "and it is among the failures at the end" eval 'grep "^not ok" "$work/out" | grep -q "the tree has"'
 	check "a step that does not exist is refused" fails_saying "there is no step 'nonsense'" env TEST_ONLY=nonsense "$top/scripts/test.sh"
 	check "and one that arm64 does not have" fails_saying "for arm64" env ARCH=arm64 TEST_ONLY=amd "$top/scripts/test.sh"
