@@ -21,6 +21,23 @@ states="base stock series"
 initrd=$BUILD/guest/bench.cpio
 limit=900 # seconds for one boot
 
+# --- BENCH_ONLY -----------------------------------------------------------
+
+known_workloads() {
+	sed -nE '/ workloads\[\] = \{$/,/^\}/s/^\t\{ "([^"]+)".*/\1/p' "$here/bench/bench.c"
+}
+
+check_workloads() {
+	local known name names
+
+	known=$(known_workloads | xargs)
+	IFS=, read -ra names <<<"${BENCH_ONLY:-}"
+	for name in "${names[@]}"; do
+		[[ -n $name && " $known " = *" $name "* ]] ||
+			die "BENCH_ONLY has '$name', which is no workload; give some of these, with commas: $known"
+	done
+}
+
 # --- kernels --------------------------------------------------------------
 
 revision() {
@@ -57,8 +74,7 @@ boot() {
 
 	shift 3
 	[ -n "${BOOT:-}" ] || how+=(-c)
-	"$here/boot.sh" -k "$(kernel_dir "$state-bench")/vmlinux" -i "$initrd" -o "$log" -n -t "$limit" "${how[@]}" maxcpus=1 norandmaps "$@" ||
-		die "the benchmark of $state failed; the message is above"
+	"$here/boot.sh" -k "$(kernel_dir "$state-bench")/vmlinux" -i "$initrd" -o "$log" -n -t "$limit" "${how[@]}" maxcpus=1 norandmaps "$@" || exit 1
 	sed -nE 's/^(\[[^]]*\] )?bench\t//p' "$log" | awk -v state="$state" '{ print state "\t" $0 }'
 }
 
@@ -72,7 +88,7 @@ run_workloads() {
 	for state in $states; do
 		say "$state: workloads"
 		# shellcheck disable=SC2046 # nothing, or one word
-		boot "$state" workloads 2 $(unit) ${BENCH_ONLY:+"BENCH_ONLY=$BENCH_ONLY"} >>"$work/rows"
+		boot "$state" workloads 2 $(unit) ${BENCH_ONLY:+"BENCH_ONLY=$BENCH_ONLY"} >>"$work/workloads"
 	done
 }
 
@@ -84,6 +100,35 @@ run_scale() {
 		# shellcheck disable=SC2046 # nothing, or one word
 		boot "$state" scale 8 BENCH_SCALE=1 $(unit) >>"$work/scale"
 	done
+}
+
+# complete FILE: each row is whole, and each workload and scenario has one of each state
+complete() {
+	local lost
+
+	lost=$(awk -F '\t' -v states="$states" '
+	function problem(text) {
+		if (!found++)
+			print text
+	}
+	NF != 8 || $5 $6 $7 $8 !~ /^[0-9]+$/ { problem($1 " has a damaged row, \"" $2 " " $3 "\"") }
+	!(($2, $3) in known) {
+		known[$2, $3] = 1
+		order[++n] = $2 SUBSEP $3
+	}
+	{ seen[$2, $3, $1] = 1 }
+	END {
+		if (!n)
+			problem("there are no rows")
+		split(states, state, " ")
+		for (i = 1; i <= n; i++)
+			for (j = 1; j in state; j++)
+				if (!((order[i], state[j]) in seen)) {
+					split(order[i], name, SUBSEP)
+					problem(state[j] " has no row for " name[1] ", " name[2])
+				}
+	}' "$1")
+	[ -z "$lost" ] || die "the benchmark is incomplete: $lost; the consoles are $(short "$work")/STATE.${1##*/}.log"
 }
 
 # --- tables ---------------------------------------------------------------
@@ -150,7 +195,7 @@ table() {
 main() {
 	local state
 
-	steps 15
+	steps 14
 	say "packages, kernel source"
 	need_packages "${kernel_packages[@]}"
 	"$here/tree.sh"
@@ -165,12 +210,14 @@ main() {
 	done
 	say "initrd"
 	"$here/initrd.sh" -p "$here/bench/bench.c" "$initrd"
-	: >"$work/rows"
+	: >"$work/workloads"
 	: >"$work/scale"
 	run_workloads
+	complete "$work/workloads"
 	run_scale
+	complete "$work/scale"
 	say "tables"
-	tsv "$work/rows" | atomic "$report/bench.tsv"
+	tsv "$work/workloads" | atomic "$report/bench.tsv"
 	tsv "$work/scale" | atomic "$report/scale.tsv"
 	echo
 	table "$report/bench.tsv"
@@ -178,7 +225,7 @@ main() {
 	table "$report/scale.tsv"
 	echo
 	say "atomic accesses"
-	"$here/atomics.sh"
+	BOOT='' "$here/atomics.sh" # QEMU's plugin counts
 	echo
 	say "sizes"
 	"$here/size.sh"
@@ -187,4 +234,6 @@ main() {
 }
 
 [ $# = 0 ] || die "usage: bench.sh"
+[ "$arch" = x86_64 ] || die "the benchmark is that of x86-64; leave ARCH= away"
+check_workloads
 main

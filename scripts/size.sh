@@ -19,6 +19,10 @@ objects=(mm/ fs/proc/ kernel/events/ kernel/fork.o)
 
 # sections KERNEL NAME...: bytes in all of them
 sections() {
+	[ -e "$1" ] || {
+		echo 0
+		return
+	}
 	size -A -d "$1" | awk -v names=" ${*:2} " 'index(names, " " $1 " ") { sum += $2 } END { print sum + 0 }'
 }
 
@@ -30,7 +34,11 @@ gates() {
 
 # The kernel prints the sizes of structures when it boots.
 structure() {
-	sed -nE "s/^(\[[^]]*\] )?size\t$2\t//p" "$work/$1.workloads.log"
+	local log=$work/$1.workloads.log size
+
+	size=$(sed -nE "s/^(\[[^]]*\] )?size\t$2\t([0-9]+)$/\2/p" "$log")
+	[ -n "$size" ] || die "$(short "$log") does not have the size of struct $2; run 'make bench'"
+	echo "$size"
 }
 
 # row WHAT UNIT COMMAND...: COMMAND is called with a kernel
@@ -81,20 +89,24 @@ structure_of() {
 
 # Sizes of the sections that are loaded, then instructions with what they refer to.
 contents() {
+	[ -e "$1" ] || return 0
+	objdump -f "$1" >/dev/null || die "objdump cannot read $(short "$1"); remove $(short "$BUILD/kernels")/*-none, and run 'make bench'"
 	objdump -h "$1" | awk '/^ *[0-9]+ / { name = $2; size = $3; next } /ALLOC/ { print name, size }' |
 		grep -vE '^(__bug_table|\.orc|__jump_table|\.comment)'
 	objdump -dr --no-show-raw-insn --no-addresses "$1" | sed -e 1,3d -e 's/\<arch_\(ptep_clear_flush\|pmdp_invalidate\)\>/\1/g'
 }
 
-# object, bytes of code in base and series, same or not
+# object, and same or how much longer the code is in series
 compare() {
-	local object from to
+	local object from to old new
 
 	from=$(kernel_dir base-none)/objects
 	to=$(kernel_dir series-none)/objects
-	(cd "$from" && find . -name '*.o' | sort) | while read -r object; do
+	{ (cd "$from" && find . -name '*.o'); (cd "$to" && find . -name '*.o'); } | sort -u | while read -r object; do
 		object=${object#./}
-		if cmp -s <(contents "$from/$object") <(contents "$to/$object"); then
+		old=$(contents "$from/$object")
+		new=$(contents "$to/$object")
+		if [ "$old" = "$new" ]; then
 			echo "$object"$'\t'same
 		else
 			echo "$object"$'\t'$(($(sections "$to/$object" .text) - $(sections "$from/$object" .text)))
@@ -106,6 +118,7 @@ without_notifiers() {
 	"$here/build.sh" base-none "${objects[@]}"
 	"$here/build.sh" series-none "${objects[@]}"
 	compare >"$work/none"
+	[ -s "$work/none" ] || die "there are no objects in $(short "$(kernel_dir base-none)")/objects; remove it, and run 'make bench'"
 }
 
 # --- table ----------------------------------------------------------------
@@ -116,18 +129,23 @@ table() {
 	$1 ~ /^struct|^calls/ { printf "%-36s %-6s %12d %10d %10d\n", $1, $2, $3, $4, $5; next }
 	{ printf "%-36s %-6s %12d %+10d %+10d\n", $1, $2, $3, $4 - $3, $5 - $3 }' "$report"
 	echo
-	echo "Without CONFIG_MMU_NOTIFIER: $(grep -c same "$work/none") of $(wc -l <"$work/none") objects are the same in base and series."
-	grep -v same "$work/none" | awk -F '\t' '{ printf "  %-28s %+d bytes of code\n", $1, $2 }' || :
+	echo "Without CONFIG_MMU_NOTIFIER: $(grep -c $'\tsame$' "$work/none") of $(wc -l <"$work/none") objects are the same in base and series."
+	grep -v $'\tsame$' "$work/none" | awk -F '\t' '{ printf "  %-28s %+d bytes of code\n", $1, $2 }' || :
 }
 
 [ $# = 0 ] || die "usage: size.sh"
-[ -s "$work/series.workloads.log" ] || die "there is no $(short "$work")/series.workloads.log; run 'make bench'"
+for state in base stock series; do
+	for file in "$work/$state.workloads.log" "$(kernel_dir "$state-bench")/vmlinux"; do
+		[ -s "$file" ] || die "there is no $(short "$file"); run 'make bench'"
+	done
+done
 need_packages "${kernel_packages[@]}"
-need_commands size objdump awk
+need_commands size objdump nm awk
 mkdir -p "$BUILD/report"
 {
 	printf 'what\tunit\tbase\tstock\tseries\n'
 	with_notifiers
-} | atomic "$report"
+} >"$work/size"
+atomic "$report" <"$work/size"
 without_notifiers
 table
