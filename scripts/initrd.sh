@@ -18,7 +18,8 @@ set -eu -o pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 program=
 if [ "${1:-}" = -p ]; then
-	program=${2:?}
+	program=${2:-}
+	[ -f "$program" ] || die "there is no program '$program'; usage: initrd.sh [-p PROGRAM.c] [FILE]"
 	shift 2
 fi
 out=$(absolute "${1:-$BUILD/guest/initrd.cpio}")
@@ -35,7 +36,10 @@ sources=(
 # What changes when the file has to be made again.
 inputs() {
 	tgit ls-tree -r refs/heads/series -- "${sources[@]}" | sha256sum
-	[ -z "$program" ] || cat "$program" "${program%/*}"/*.h | sha256sum
+	[ -z "$program" ] || {
+		cat "$program"
+		find "$(dirname "$program")" -maxdepth 1 -name '*.h' -print0 | sort -z | xargs -0 -r cat
+	} | sha256sum
 	sha256sum <"$here/guest/init.c"
 	sha256sum <"$here/initrd.sh"
 	[ ! -d "$modules" ] || (cd "$modules" && find . -type f -exec sha256sum {} + | sort)
