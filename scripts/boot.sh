@@ -422,6 +422,7 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -n "$kunit" ] || [ -n "$initrd" ] || usage "-n without -i has nothing to run"
 [ -z "$plugin" ] || [ -s "${plugin%%,*}" ] || die "there is no plugin ${plugin%%,*}; give a file that QEMU can load"
 [ -z "$plugin" ] || ncpus=1 count=1
+[ -z "${BOOT:-}" ] || [ -z "$count$addresses" ] || usage "-c, -p and -x are for QEMU without KVM, not for BOOT=$BOOT"
 choose_machine
 [ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
 need_packages "${packages[@]}"
