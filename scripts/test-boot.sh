@@ -12,6 +12,7 @@ set -u
 
 doze=98765.$$ # seconds, for what does not end by itself
 export BUILD=$top/build DOZE=$doze
+unset BOOT
 
 # --- reporting ------------------------------------------------------------
 
@@ -150,7 +151,7 @@ test_boot() {
 	end $!
 	check "nor does a boot that is killed" no_sleep
 	console '1,$d' 'echo "qemu: no such machine" >&2; exit 1'
-	check "a QEMU that fails is quoted" boots 2 "QEMU failed with status 1: qemu: no such machine"
+	check "a QEMU that fails is quoted" boots 2 "qemu-system-x86_64 failed with status 1: qemu: no such machine"
 	check "and no console of an earlier boot is left" [ ! -s "$work/boot.log" ]
 
 	console ''
@@ -272,6 +273,56 @@ test_boot_initrd() {
 	rm -r "$stubs"
 }
 
+# boot_by BOOT ARGUMENT...
+boot_by() {
+	local by=$1
+
+	shift
+	BOOT=$by boot "$@"
+}
+
+test_boot_ways() {
+	local bare
+
+	fresh
+	echo kernel >"$work/kernel"
+	echo initrd >"$work/initrd"
+	tap ''
+	check "with -c, the clock counts instructions" eval 'gives 0 "6 passed" boot -c -t 9 -s 4 -i "$work/initrd" && grep -q -e "-smp 4,.* -icount shift=0,sleep=off" "$work/qemu"'
+	check "without, it does not" eval 'gives 0 "6 passed" boot -i "$work/initrd" && ! grep -e -icount "$work/qemu"'
+
+	bare='/^KTAP/,/^ok 2 second/d'
+	tap "$bare"
+	check "a console without KTAP is incomplete" gives 2 "it has not begun" boot -i "$work/initrd"
+	check "and complete with -n" gives 0 "3 passed, 1 skipped" boot -n -i "$work/initrd"
+	tap "$bare; s/^ok 3 user/not &/; s/pass:2 fail:0/pass:1 fail:1/"
+	check "where tests can fail" gives 1 "1 failed, 2 passed: mremap" boot -n -i "$work/initrd"
+	tap "$bare; /^ok 3 user/d"
+	check "or be missing" gives 2 "the selftest has 2 results, and says 3" boot -n -i "$work/initrd"
+	tap "$bare; \$i BUG: Bad page state in process stub"
+	check "or the kernel be unwell" gives 2 "BUG: Bad page state" boot -n -i "$work/initrd"
+	tap '/^init/,/^# Totals: pass:2/d'
+	check "without TAP, there is nothing to judge" gives 2 "the selftest has not begun" boot -n -i "$work/initrd"
+	check "-n without an initrd is refused" gives 2 "-n without -i has nothing to run" boot -n
+
+	tap ''
+	check "QEMU does without KVM" eval 'gives 0 "6 passed" boot -i "$work/initrd" && grep -q -e "-accel tcg" "$work/qemu"'
+	check "with BOOT=kvm, it has KVM" eval 'gives 0 "6 passed" boot_by kvm -i "$work/initrd" && grep -q -e "-accel kvm" "$work/qemu" && ! grep -e tcg "$work/qemu"'
+
+	stub box <<<"printf '<%s>' \"\$@\" >'$work/box'; cat '$work/console'; \${SAYS:-true}"
+	rm "$work/qemu"
+	check "with BOOT=COMMAND, its output is the console" gives 0 "6 passed" boot_by "box  --fast" -i "$work/initrd" maxcpus=1 A=b
+	check "it is called with kernel, initrd, command line" grep -q "^<--fast><$work/kernel><$work/initrd><console=.* printk.devkmsg=on .* maxcpus=1 A=b>$" "$work/box"
+	check "and not QEMU" [ ! -e "$work/qemu" ]
+	tap 's/^ok 3/not ok 3/; s/pass:2 fail:0/pass:1 fail:1/'
+	check "it is judged as ever" gives 1 "1 failed, 5 passed: mremap" boot_by box -i "$work/initrd"
+	tap ''
+	check "a command that fails is named" gives 2 "box failed with status 3: no power" env SAYS="eval echo no power >&2; exit 3" BOOT=box PATH="$stubs:$PATH" "$top/scripts/boot.sh" -k "$work/kernel" -o "$work/boot.log" -i "$work/initrd"
+	check "so is one that is not there" gives 2 "nonsense failed with status 127" boot_by "/no/nonsense x" -i "$work/initrd"
+	check "what only QEMU's translation has is refused" eval 'gives 2 "not for BOOT=kvm" boot_by kvm -c && gives 2 "not for BOOT=box" boot_by box -c && gives 2 "not for BOOT=kvm" boot_by kvm -p "$work/kernel" && gives 2 "not for BOOT=kvm" boot_by kvm -x "$work/kernel"'
+	rm -r "$stubs"
+}
+
 # --- initrd.sh ------------------------------------------------------------
 
 # selftest TEXT: becomes the selftest's source
@@ -287,7 +338,38 @@ selftest() {
 }
 
 initrd() {
-	"$top/scripts/initrd.sh"
+	"$top/scripts/initrd.sh" "$@"
+}
+
+test_initrd_program() {
+	local file=$top/build/guest/bench.cpio own=$top/own sum
+
+	fresh
+	selftest 'int main(void) { return nonsense; }'
+	mkdir -p "$own" "$top/build/kernels/series/modules/lib"
+	echo module >"$top/build/kernels/series/modules/lib/sample.ko"
+	printf '#include "own.h"\nint main(void) { return NUMBER; }\n' >"$own/own.c"
+	echo '#define NUMBER 1' >"$own/own.h"
+	check "an initrd with a program of one's own" gives 0 "bench.cpio is ready" initrd -p "$own/own.c" "$file"
+	check "has that and no selftest or module" [ "$(cpio -t --quiet <"$file" | paste -s -d ,)" = "init,tests,tests/own" ]
+	check "a second time nothing is done" gives 0 "up to date" initrd -p "$own/own.c" "$file"
+	sum=$(sha256sum <"$file")
+	echo '#define NUMBER 2' >"$own/own.h"
+	check "a new header is a reason to make it again" gives 0 "is ready" initrd -p "$own/own.c" "$file"
+	check "with what is in it" [ "$(sha256sum <"$file")" != "$sum" ]
+	sum=$(sha256sum <"$file")
+	echo 'int main(void) { return 3; }' >"$own/own.c"
+	check "so is a new source" eval 'gives 0 "is ready" initrd -p "$own/own.c" "$file" && [ "$(sha256sum <"$file")" != "$sum" ]'
+	rm "$own/own.h"
+	check "headers need not be there" gives 0 "is ready" initrd -p "$own/own.c" "$file"
+	check "nor a directory be named" gives 0 "up to date" eval 'cd "$own" && initrd -p own.c "$file"'
+	cd "$here" || exit
+	sum=$(sha256sum <"$file")
+	echo 'int main(void) { return nonsense; }' >"$own/own.c"
+	check "an error of the compiler is one line at the end" fails_saying "own.c does not compile" initrd -p "$own/own.c" "$file"
+	check "the old file stays" [ "$(sha256sum <"$file")" = "$sum" ]
+	check "a program that is not there" fails_saying "there is no program '$own/none.c'" initrd -p "$own/none.c" "$file"
+	check "or is not named" fails_saying "there is no program ''" initrd -p
 }
 
 test_initrd() {
@@ -475,7 +557,7 @@ make_kernel() {
 	chmod +x "$lin/scripts/kconfig/merge_config.sh"
 	cat >"$lin/Makefile" <<-'EOF'
 	.RECIPEPREFIX = >
-	.PHONY: tinyconfig olddefconfig modules
+	.PHONY: tinyconfig olddefconfig modules mm/ fork.o
 	tinyconfig:
 	>@: >"$(O)/.config"
 	olddefconfig:
@@ -489,6 +571,13 @@ make_kernel() {
 	>@echo 6.1.0 >"$(O)/include/config/kernel.release"
 	>@echo drivers/toy.ko >"$(O)/modules.order"
 	>@echo toy >"$(O)/drivers/toy.ko"
+	mm/:
+	>@mkdir -p "$(O)/mm"
+	>@echo "  CC      mm/a.o"
+	>@echo a | tee "$(O)/mm/a.o" "$(O)/mm/built-in.o" >"$(O)/mm/a.s"
+	fork.o:
+	>@echo "  CC      fork.o"
+	>@echo fork >"$(O)/fork.o"
 	%.o:
 	>@echo "  CC      $(@F)"
 	>@if grep error "$<"; then false; fi
@@ -514,6 +603,10 @@ make_kernel() {
 
 build() {
 	stubbed "$top/scripts/build.sh"
+}
+
+build_state() {
+	stubbed "$top/scripts/build.sh" "$@"
 }
 
 kernel_is() {
@@ -577,11 +670,33 @@ test_build() {
 	check "a build that is terminated ends its make" no_sleep
 	check "and leaves no half object" [ ! -e "$top/build/x86_64/b.o" ]
 
+
+	git -C "$lin" checkout -q b.c a.c
+	echo CONFIG_BENCH=y >"$top/base/configs/bench.config"
+	echo '# CONFIG_NOTIFIER is not set' >"$top/base/configs/none.config"
+	git -C "$lin" tag series-bench
+	check "a state for the benchmark" gives 0 "kernels/series-bench is ready: 2 objects" build_state series-bench
+	check "is built in a directory of its own" [ -e "$top/build/x86_64-bench/a.o" ]
+	check "with the options of the benchmark" eval 'grep -qx CONFIG_BENCH=y "$top/build/x86_64-bench/.config" && ! grep NOTIFIER "$top/build/x86_64-bench/.config"'
+	check "which others do not have" eval '! grep BENCH "$top/build/x86_64/.config" >"$work/out"'
+	check "objects without notifiers" gives 0 "kernels/series-none is ready: 2 objects" build_state series-none mm/ fork.o
+	check "are copied, and what links them is not" [ "$(cd "$top/build/kernels/series-none/objects" && find . -type f | sort | xargs)" = "./fork.o ./mm/a.o" ]
+	check "no kernel is" [ ! -e "$top/build/kernels/series-none/vmlinux" ]
+	check "they have the options for that" eval 'grep -q NOTIFIER "$top/build/x86_64-none/.config" && grep -qx CONFIG_BENCH=y "$top/build/x86_64-none/.config"'
+	check "a second time nothing is done" gives 0 "up to date" build_state series-none mm/ fork.o
+	check "other objects are a reason" gives 0 "is ready" build_state series-none fork.o
+	check "and what was there goes" [ "$(ls "$top/build/kernels/series-none/objects")" = fork.o ]
+	check "base can be without, too" gives 0 "kernels/base-none is ready" build_state base-none fork.o
+	check "stock cannot" fails_saying "there is no state 'stock-none'" build_state stock-none mm/
+	check "nor what is unknown" fails_saying "there is no state 'nonsense-bench'" build_state nonsense-bench
+	rm "$top/base/configs/none.config"
+	check "without its options, the file is named" fails_saying "base/configs/none.config is missing" build_state base-none mm/
+
 	git -C "$lin" checkout -q b.c
 	stub dpkg-query <<<'echo "ii "'
 	stub aarch64-linux-gnu-gcc <<<'echo cross gcc'
 	stub aarch64-linux-gnu-ld <<<'echo cross ld'
-	check "arm64 has a kernel of its own" gives 0 "kernels/series-arm64/vmlinux is ready: 2 objects" env ARCH=arm64 PATH="$stubs:$PATH" "$top/scripts/build.sh"
+	check "arm64 has a kernel of its own" gives 0 "kernels/series-arm64 is ready: 2 objects" env ARCH=arm64 PATH="$stubs:$PATH" "$top/scripts/build.sh"
 	check "made by its compiler" grep -qx "ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-" "$top/build/arm64/made"
 	check "with its own options and the common ones" eval 'grep -qx CONFIG_ARM=y "$top/build/arm64/.config" && grep -qx CONFIG_GOOD=y "$top/build/arm64/.config" && ! grep -q X86 "$top/build/arm64/.config"'
 	rm "$top/base/configs/arm64.config"
@@ -595,10 +710,12 @@ test_build() {
 
 # suite TEXT: test.sh, of which test-scripts.sh prints this
 suite() {
+	local name
+
 	printf '#!/bin/bash\nprintf "%s"\n' "$1" >"$top/scripts/test-scripts.sh"
 	printf '#!/bin/bash\nprintf "0 passed, 0 failed\\n"\n' >"$top/scripts/test-boot.sh"
-	for name in mutants report bench; do
-		cp "$top/scripts/test-boot.sh" "$top/scripts/test-$name.sh"
+	for name in $others; do
+		cp "$top/scripts/test-boot.sh" "$top/scripts/$name"
 	done
 	printf '#!/bin/bash\n%s\n' "${2:-}" >"$top/scripts/tree.sh"
 	TEST_ONLY=scripts "$top/scripts/test.sh"
@@ -614,13 +731,17 @@ closes() {
 }
 
 test_test() {
+	local others most
+
 	fresh
-	check "all good: the closing line, and status 0" closes 0 "7 passed, 0 failed" 'ok - a\n1 passed, 0 failed\n'
-	check "a test that fails: the same, and status 1" closes 1 "7 passed, 1 failed" 'ok - a\nnot ok - b\n# why\n1 passed, 1 failed\n'
+	others=$(sed -n 's/^script_tests="test-scripts.sh test-boot.sh \(.*\)"$/\1/p' "$top/scripts/test.sh")
+	most=$((5 + $(wc -w <<<"$others")))
+	check "all good: the closing line, and status 0" closes 0 "$most passed, 0 failed" 'ok - a\n1 passed, 0 failed\n'
+	check "a test that fails: the same, and status 1" closes 1 "$most passed, 1 failed" 'ok - a\nnot ok - b\n# why\n1 passed, 1 failed\n'
 	check "what it said is shown" grep -q '^# why' "$work/out"
-	check "tests that break off are a failure" closes 1 "6 passed, 1 failed" 'ok - a\n'
-	check "so are numbers that are not true" closes 1 "6 passed, 1 failed" 'ok - a\n2 passed, 0 failed\n'
-	check "so is a tree that cannot be made" closes 1 "6 passed, 1 failed" 'ok - a\n1 passed, 0 failed\n' 'echo "error: stub" >&2; exit 1'
+	check "tests that break off are a failure" closes 1 "$((most - 1)) passed, 1 failed" 'ok - a\n'
+	check "so are numbers that are not true" closes 1 "$((most - 1)) passed, 1 failed" 'ok - a\n2 passed, 0 failed\n'
+	check "so is a tree that cannot be made" closes 1 "$((most - 1)) passed, 1 failed" 'ok - a\n1 passed, 0 failed\n' 'echo "error: stub" >&2; exit 1'
 	check "and it is among the failures at the end" eval 'grep "^not ok" "$work/out" | grep -q "the tree has"'
 	check "a step that does not exist is refused" fails_saying "there is no step 'nonsense'" env TEST_ONLY=nonsense "$top/scripts/test.sh"
 	check "and one that arm64 does not have" fails_saying "for arm64" env ARCH=arm64 TEST_ONLY=amd "$top/scripts/test.sh"
@@ -628,7 +749,9 @@ test_test() {
 
 test_boot
 test_boot_initrd
+test_boot_ways
 test_initrd
+test_initrd_program
 test_mutate
 test_run
 test_build
