@@ -151,7 +151,7 @@ test_boot() {
 	end $!
 	check "nor does a boot that is killed" no_sleep
 	console '1,$d' 'echo "qemu: no such machine" >&2; exit 1'
-	check "a QEMU that fails is quoted" boots 2 "qemu-system-x86_64 failed with status 1: qemu: no such machine"
+	check "a QEMU that fails is quoted" boots 2 "QEMU failed with status 1: qemu: no such machine"
 	check "and no console of an earlier boot is left" [ ! -s "$work/boot.log" ]
 
 	console ''
@@ -318,7 +318,7 @@ test_boot_ways() {
 	check "it is judged as ever" gives 1 "1 failed, 5 passed: mremap" boot_by box -i "$work/initrd"
 	tap ''
 	check "a command that fails is named" gives 2 "box failed with status 3: no power" env SAYS="eval echo no power >&2; exit 3" BOOT=box PATH="$stubs:$PATH" "$top/scripts/boot.sh" -k "$work/kernel" -o "$work/boot.log" -i "$work/initrd"
-	check "so is one that is not there" gives 2 "nonsense failed with status 127" boot_by "/no/nonsense x" -i "$work/initrd"
+	check "so is one that is not there" gives 2 "nonsense x failed with status 127" boot_by "/no/nonsense x" -i "$work/initrd"
 	check "what only QEMU's translation has is refused" eval 'gives 2 "not for BOOT=kvm" boot_by kvm -c && gives 2 "not for BOOT=box" boot_by box -c && gives 2 "not for BOOT=kvm" boot_by kvm -p "$work/kernel" && gives 2 "not for BOOT=kvm" boot_by kvm -x "$work/kernel"'
 	rm -r "$stubs"
 }
@@ -675,18 +675,18 @@ test_build() {
 	echo CONFIG_BENCH=y >"$top/base/configs/bench.config"
 	echo '# CONFIG_NOTIFIER is not set' >"$top/base/configs/none.config"
 	git -C "$lin" tag series-bench
-	check "a state for the benchmark" gives 0 "kernels/series-bench is ready: 2 objects" build_state series-bench
+	check "a state for the benchmark" gives 0 "kernels/series-bench/vmlinux is ready: 2 objects" build_state series-bench
 	check "is built in a directory of its own" [ -e "$top/build/x86_64-bench/a.o" ]
 	check "with the options of the benchmark" eval 'grep -qx CONFIG_BENCH=y "$top/build/x86_64-bench/.config" && ! grep NOTIFIER "$top/build/x86_64-bench/.config"'
 	check "which others do not have" eval '! grep BENCH "$top/build/x86_64/.config" >"$work/out"'
-	check "objects without notifiers" gives 0 "kernels/series-none is ready: 2 objects" build_state series-none mm/ fork.o
+	check "objects without notifiers" gives 0 "kernels/series-none/objects is ready: 2 objects" build_state series-none mm/ fork.o
 	check "are copied, and what links them is not" [ "$(cd "$top/build/kernels/series-none/objects" && find . -type f | sort | xargs)" = "./fork.o ./mm/a.o" ]
 	check "no kernel is" [ ! -e "$top/build/kernels/series-none/vmlinux" ]
 	check "they have the options for that" eval 'grep -q NOTIFIER "$top/build/x86_64-none/.config" && grep -qx CONFIG_BENCH=y "$top/build/x86_64-none/.config"'
 	check "a second time nothing is done" gives 0 "up to date" build_state series-none mm/ fork.o
 	check "other objects are a reason" gives 0 "is ready" build_state series-none fork.o
 	check "and what was there goes" [ "$(ls "$top/build/kernels/series-none/objects")" = fork.o ]
-	check "base can be without, too" gives 0 "kernels/base-none is ready" build_state base-none fork.o
+	check "base can be without, too" gives 0 "kernels/base-none/objects is ready" build_state base-none fork.o
 	check "stock cannot" fails_saying "there is no state 'stock-none'" build_state stock-none mm/
 	check "nor what is unknown" fails_saying "there is no state 'nonsense-bench'" build_state nonsense-bench
 	rm "$top/base/configs/none.config"
@@ -696,7 +696,7 @@ test_build() {
 	stub dpkg-query <<<'echo "ii "'
 	stub aarch64-linux-gnu-gcc <<<'echo cross gcc'
 	stub aarch64-linux-gnu-ld <<<'echo cross ld'
-	check "arm64 has a kernel of its own" gives 0 "kernels/series-arm64 is ready: 2 objects" env ARCH=arm64 PATH="$stubs:$PATH" "$top/scripts/build.sh"
+	check "arm64 has a kernel of its own" gives 0 "kernels/series-arm64/vmlinux is ready: 2 objects" env ARCH=arm64 PATH="$stubs:$PATH" "$top/scripts/build.sh"
 	check "made by its compiler" grep -qx "ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu-" "$top/build/arm64/made"
 	check "with its own options and the common ones" eval 'grep -qx CONFIG_ARM=y "$top/build/arm64/.config" && grep -qx CONFIG_GOOD=y "$top/build/arm64/.config" && ! grep -q X86 "$top/build/arm64/.config"'
 	rm "$top/base/configs/arm64.config"
