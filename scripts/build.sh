@@ -100,18 +100,6 @@ take_tree() {
 
 # --- make -----------------------------------------------------------------
 
-# Nothing that differs between two builds of the same gets into the kernel, and
-# nothing of a make that called this into that make.
-environment() {
-	unset MAKEFLAGS MFLAGS MAKELEVEL GNUMAKEFLAGS MAKEOVERRIDES
-	unset ARCH CROSS_COMPILE LLVM KBUILD_OUTPUT KCONFIG_CONFIG KCFLAGS KAFLAGS
-	export LOCALVERSION='' KBUILD_BUILD_USER=mm KBUILD_BUILD_HOST=notifier KBUILD_BUILD_VERSION=1
-	KBUILD_BUILD_TIMESTAMP=$(tgit log -1 --format=%cD stock)
-	export KBUILD_BUILD_TIMESTAMP
-	export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD CCACHE_MAXSIZE=2G
-	export CCACHE_NOHASHDIR=1
-}
-
 # ccache makes paths relative to obj; __FILE__ is to be without them all the same.
 # -g1 has line numbers and what was inlined, and does not change the code.
 kmake=(make -C "$tree" "O=$obj" "ARCH=$arch" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "KCFLAGS=-g1 -fmacro-prefix-map=../linux/=")
@@ -159,78 +147,24 @@ check_options() {
 	[ -z "$lost" ] || die "these lines of $(short "$BASE_DIR/configs") have no effect: ${lost#, }; give it what they depend on"
 }
 
-first_error() {
-	grep -m 1 -E '\*\*\*|[Ee]rror|No such|not found' "$1" || tail -n 1 "$1"
-}
-
 configure() {
 	{
 		"${kmake[@]}" tinyconfig &&
 			(cd "$obj" && "$tree/scripts/kconfig/merge_config.sh" -m -O "$obj" "$obj/.config" "${fragments[@]}") &&
 			"${kmake[@]}" olddefconfig
 	} >"$out/config.log" 2>&1 ||
-		die "the configuration failed: $(first_error "$out/config.log"); $(short "$out")/config.log has all of it"
+		die "the configuration failed: $(first_build_error "$out/config.log"); $(short "$out")/config.log has all of it"
 	check_options
 }
 
 # --- progress -------------------------------------------------------------
-
-count_objects() {
-	grep -cE '^  (CC|AS) ' "$log" || :
-}
 
 # All objects are made if there are none yet, or those of another state.
 expected() {
 	[ "$(cat "$built" 2>/dev/null)" = "$state" ] || cat "$obj/.objects" 2>/dev/null || echo "$objects"
 }
 
-# In place on a terminal, else a line now and then. PID is make's.
-follow() {
-	local pid=$1 total=$2 line last=0
-
-	while kill -0 "$pid" 2>/dev/null; do
-		line="[build $name] $(count_objects)${total:+/$total} objects, $(minutes "$SECONDS")"
-		if [ -t 2 ]; then
-			printf '\r%s' "$line" >&2
-		elif [ $((SECONDS - last)) -ge 15 ]; then
-			note "$line"
-			last=$SECONDS
-		fi
-		sleep 1 9>&-
-	done
-	[ ! -t 2 ] || printf '\r\033[K' >&2
-}
-
 # --- build ----------------------------------------------------------------
-
-# Per object, so that what was not compiled this time keeps what it had.
-collect_warnings() {
-	touch "$warnings"
-	awk -F '\t' '
-	FNR == NR {
-		if (/^  [A-Z0-9_]+ +/) {
-			sub(/^  [A-Z0-9_]+ +(\[M\] +)?/, "")
-			target = $0
-			made[target] = 1
-		} else if (/[Ww]arning: / && !((target, $0) in seen)) {
-			seen[target, $0] = 1
-			fresh[++n] = target "\t" $0
-		}
-		next
-	}
-	!($1 in made)
-	END {
-		for (i = 1; i <= n; i++)
-			print fresh[i]
-	}' "$log" "$warnings" >"$warnings.tmp"
-	mv "$warnings.tmp" "$warnings"
-}
-
-show_errors() {
-	note "--- the first errors of $(short "$log"):"
-	grep -m 8 -E 'error:|undefined reference|multiple definition|\*\*\*' "$log" >&2 || tail -n 8 "$log" >&2
-	note "---"
-}
 
 # After a kill -9 or a power failure, there may be half an object: begin again, with
 # what ccache has. Make itself removes such objects on other signals.
@@ -258,13 +192,13 @@ run_make() {
 	"${kmake[@]}" -j"$(nproc)" --output-sync=target "${targets[@]}" >"$log" 2>&1 &
 	make=$!
 	trap stop INT TERM HUP
-	follow "$make" "$total"
+	follow "$make" "$log" "[build $name]" "$total"
 	wait "$make" || status=$?
 	trap - INT TERM HUP
-	collect_warnings
+	collect_warnings "$log" "$warnings"
 	rm -f "$running"
 	echo "$state" >"$built"
-	[ -z "$total" ] || [ "$status" != 0 ] || count_objects >"$obj/.objects"
+	[ -z "$total" ] || [ "$status" != 0 ] || count_objects "$log" >"$obj/.objects"
 	return "$status"
 }
 
@@ -303,13 +237,13 @@ build() {
 	rm -f "$out/stamp"
 	configure
 	run_make || {
-		show_errors
+		show_build_errors "$log"
 		die "$state does not build; $(short "$log") has all of it"
 	}
 	cut -f 2 "$warnings" | atomic "$out/warnings"
 	keep
 	atomic "$out/stamp" <<<"$wanted"
-	note "[build $name] $(short "$out")/$made is ready: $(count_objects) objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
+	note "[build $name] $(short "$out")/$made is ready: $(count_objects "$log") objects, $(wc -l <"$out/warnings") warnings, $(minutes "$SECONDS")"
 }
 
 case $state in
@@ -338,6 +272,6 @@ if up_to_date; then # since whoever had the lock has built it
 	note "[build $name] up to date"
 	exit 0
 fi
-environment
+kbuild_environment
 wanted=$(inputs)
 build

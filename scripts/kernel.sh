@@ -42,3 +42,75 @@ minutes() {
 		echo "$(($1 / 60)) min $(($1 % 60)) s"
 	fi
 }
+
+# --- make of the kernel ----------------------------------------------------
+
+# Nothing that differs between two builds of the same gets into the kernel, and
+# nothing of a make that called this into that make.
+kbuild_environment() {
+	unset MAKEFLAGS MFLAGS MAKELEVEL GNUMAKEFLAGS MAKEOVERRIDES
+	unset ARCH CROSS_COMPILE LLVM KBUILD_OUTPUT KCONFIG_CONFIG KCFLAGS KAFLAGS
+	export LOCALVERSION='' KBUILD_BUILD_USER=mm KBUILD_BUILD_HOST=notifier KBUILD_BUILD_VERSION=1
+	KBUILD_BUILD_TIMESTAMP=$(tgit log -1 --format=%cD stock)
+	export KBUILD_BUILD_TIMESTAMP
+	export CCACHE_DIR=${CCACHE_DIR:-$BUILD/ccache} CCACHE_BASEDIR=$BUILD CCACHE_MAXSIZE=2G
+	export CCACHE_NOHASHDIR=1
+}
+
+count_objects() {
+	grep -cE '^  (CC|AS) ' "$1" || :
+}
+
+# follow PID LOG WHAT [TOTAL]: how far make is, in place on a terminal, else a line now
+# and then
+follow() {
+	local pid=$1 log=$2 what=$3 total=${4:-} line last=0
+
+	while kill -0 "$pid" 2>/dev/null; do
+		line="$what $(count_objects "$log")${total:+/$total} objects, $(minutes "$SECONDS")"
+		if [ -t 2 ]; then
+			printf '\r%s' "$line" >&2
+		elif [ $((SECONDS - last)) -ge 15 ]; then
+			note "$line"
+			last=$SECONDS
+		fi
+		sleep 1 9>&-
+	done
+	[ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+# collect_warnings LOG FILE: FILE has object<TAB>warning; what was not compiled this time
+# keeps what it had. LOG is that of a make with --output-sync=target.
+collect_warnings() {
+	local log=$1 file=$2
+
+	touch "$file"
+	awk -F '\t' '
+	FNR == NR {
+		if (/^  [A-Z][A-Z0-9_]* +/) {
+			sub(/^  [A-Z][A-Z0-9_]* +(\[M\] +)?/, "")
+			target = $0
+			made[target] = 1
+		} else if (/[Ww]arning: / && !((target, $0) in seen)) {
+			seen[target, $0] = 1
+			fresh[++n] = target "\t" $0
+		}
+		next
+	}
+	!($1 in made)
+	END {
+		for (i = 1; i <= n; i++)
+			print fresh[i]
+	}' "$log" "$file" >"$file.tmp"
+	mv "$file.tmp" "$file"
+}
+
+first_build_error() {
+	grep -m 1 -E '\*\*\*|[Ee]rror|No such|not found' "$1" || tail -n 1 "$1"
+}
+
+show_build_errors() {
+	note "--- the first errors of $(short "$1"):"
+	grep -m 8 -E 'error:|undefined reference|multiple definition|\*\*\*' "$1" >&2 || tail -n 8 "$1" >&2
+	note "---"
+}

@@ -350,24 +350,6 @@ step_mutants() {
 
 # --- exports --------------------------------------------------------------
 
-# It has to say nothing at all. Left out is what only a missing sign-off, a missing git
-# identity, or MAINTAINERS would be about, and what it does not know of the macros of trace
-# events, which are laid out in one way everywhere. On stderr, its check of license names
-# asks for Python modules.
-checkpatch() {
-	local says=$work/checkpatch status=0
-
-	(cd "$tree" && perl scripts/checkpatch.pl --strict --terse --showfile --no-summary --no-signoff \
-		--ignore FILE_PATH_CHANGES,FROM_SIGN_OFF_MISMATCH "$1") >"$says" 2>"$says.err" || status=$?
-	if grep -vE 'include/trace/events/.*CHECK: (Alignment should match|Lines should not end)' "$says" >"$says.left"; then
-		cat "$says.left" >&2
-		return 1
-	fi
-	[ "$status" != 0 ] && [ ! -s "$says" ] || return 0
-	tail -n 1 "$says.err" >&2
-	return 1
-}
-
 step_exports() {
 	local patch
 
@@ -376,7 +358,7 @@ step_exports() {
 	for patch in "$BUILD"/series/[0-9]*.patch; do
 		case ${patch##*/} in
 		0000-*) ;;
-		*) attempt "checkpatch --strict: ${patch##*/}" checkpatch "$patch" ;;
+		*) attempt "checkpatch --strict: ${patch##*/}" "$here/checkpatch.sh" "$patch" ;;
 		esac
 	done
 }
