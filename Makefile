@@ -3,7 +3,7 @@
 # Each target calls one script. ARCH, KSRC, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test sites mutants amd bench debug report clean
+.PHONY: help tree refresh series upgrade run test sites mutants amd bench debug check report clean
 .NOTPARALLEL:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make amd       commands of the AMD IOMMUv2 driver, stock and series'
 	@echo 'make bench     what the callback costs, base, stock and series'
 	@echo 'make debug     wrong uses of the callback: does the kernel report them?'
+	@echo 'make check     each patch by itself: builds, boots, warnings, four architectures'
 	@echo 'make report    build/report/index.html: a page with pictures of all of this'
 	@echo 'make clean     remove build/'
 	@echo
@@ -58,6 +59,9 @@ bench:
 
 debug:
 	@scripts/debug.sh
+
+check:
+	@scripts/check.sh
 
 report:
 	@scripts/report.sh

@@ -253,9 +253,7 @@ stock | base | series | base-none | series-none | series-debug) ;;
 		die "there is no state '$state'; usage: build.sh [STATE [OBJECT...]]; STATE is stock, base, series or one of ${derived_states[*]}"
 	;;
 esac
-case $BUILD in
-*[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;
-esac
+need_plain_path
 need_packages "${kernel_packages[@]}"
 need_commands git make gcc "${cross}gcc" ccache flex bison bc "${cross}objcopy"
 [ -d "$tree/.git" ] || die "there is no tree yet; run 'make tree'"

@@ -161,17 +161,17 @@ configured() {
 tiny() {
 	local dir=${*: -1}
 
-	kmake "$dir" x86_64 tinyconfig
-	(cd "$dir" && "$source/scripts/kconfig/merge_config.sh" -m -O "$dir" .config "${@:1:$#-1}")
-	kmake "$dir" x86_64 olddefconfig
+	kmake "$dir" x86_64 tinyconfig &&
+		(cd "$dir" && "$source/scripts/kconfig/merge_config.sh" -m -O "$dir" .config "${@:1:$#-1}") &&
+		kmake "$dir" x86_64 olddefconfig
 }
 
 # KUnit without a suite says so and powers off: it has booted.
 tiny_none() {
-	tiny "${none_config[@]}" "$1"
-	"$source/scripts/config" --file "$1/.config" -e KUNIT
-	kmake "$1" x86_64 olddefconfig
-	! grep '^CONFIG_MMU_NOTIFIER=y' "$1/.config"
+	tiny "${none_config[@]}" "$1" &&
+		"$source/scripts/config" --file "$1/.config" -e KUNIT &&
+		kmake "$1" x86_64 olddefconfig &&
+		! grep '^CONFIG_MMU_NOTIFIER=y' "$1/.config"
 }
 
 # Warnings are errors there.
@@ -183,9 +183,9 @@ allmod_w1() { # ARCH DIR
 	case $1 in
 	powerpc) kmake "$2" "$1" ppc64le_allmodconfig ;;
 	*) kmake "$2" "$1" allmodconfig ;;
-	esac
-	"$source/scripts/config" --file "$2/.config" -d WERROR
-	kmake "$2" "$1" olddefconfig
+	esac &&
+		"$source/scripts/config" --file "$2/.config" -d WERROR &&
+		kmake "$2" "$1" olddefconfig
 }
 
 # --- checks -----------------------------------------------------------------
@@ -428,6 +428,7 @@ prepare() {
 		[[ " $all_checks " = *" $name "* ]] || die "there is no check '$name'; CHECKS= takes $all_checks"
 		need_commands "$(cross_of "$name")gcc"
 	done
+	need_plain_path
 	[ "$arch" = x86_64 ] || die "ARCH=$arch has no meaning here; CHECKS=$arch takes the objects of that architecture"
 	"$here/tree.sh"
 	[ -d "$work" ] || need_disk "$disk_mb" "$BUILD"

@@ -86,7 +86,7 @@ collect_warnings() {
 
 	touch "$file"
 	awk -F '\t' '
-	FNR == NR {
+	FILENAME == ARGV[1] {
 		if (/^  [A-Z][A-Z0-9_]* +/) {
 			sub(/^  [A-Z][A-Z0-9_]* +(\[M\] +)?/, "")
 			target = $0
@@ -113,4 +113,11 @@ show_build_errors() {
 	note "--- the first errors of $(short "$1"):"
 	grep -m 8 -E 'error:|undefined reference|multiple definition|\*\*\*' "$1" >&2 || tail -n 8 "$1" >&2
 	note "---"
+}
+
+# The kernel's makefiles split paths there.
+need_plain_path() {
+	case $BUILD in
+	*[[:space:]:]*) die "the kernel cannot be built below '$BUILD', which has a blank or a colon; set BUILD= to another directory" ;;
+	esac
 }

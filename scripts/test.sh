@@ -94,7 +94,7 @@ step_prepare() {
 # --- scripts --------------------------------------------------------------
 
 # Scripts that print "ok - ..." and "not ok - ..." lines, and at the end their numbers.
-script_tests="test-scripts.sh test-boot.sh test-mutants.sh test-report.sh test-bench.sh"
+script_tests="test-scripts.sh test-boot.sh test-mutants.sh test-report.sh test-bench.sh test-check.sh"
 
 # In a process of its own: they run at the same time.
 script_test() {
