@@ -61,7 +61,8 @@ skip() {
 at() {
 	mkdir -p "$source"
 	rm -f "$work/index.lock"
-	GIT_INDEX_FILE=$work/index hgit --git-dir="$tree/.git" --work-tree="$source" read-tree --reset -u "$1"
+	GIT_INDEX_FILE=$work/index hgit --git-dir="$tree/.git" --work-tree="$source" read-tree --reset -u "$1" ||
+		bad "$(short "$source") cannot be written; is there room on the disk?"
 }
 
 changed() {
@@ -94,7 +95,7 @@ kmake() {
 	local cross
 
 	cross=$(cross_of "$2")
-	make -C "$source" "O=$1" "ARCH=$2" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "${@:3}"
+	make -C "$source" "O=$1" "ARCH=$2" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "CHECK='$here/sparse.sh'" "${@:3}"
 }
 
 stop() {
@@ -326,7 +327,6 @@ baseline() { # ARCH
 	} | sha256sum)
 	[ "$(cat "$stamp" 2>/dev/null)" != "$id" ] || return 0
 	at "$base"
-	recover "$work/$1"
 	configured "$1" "$base" allmod_w1 "$1"
 	list=$(all_c_files | there_now | targets "$1")
 	rm -f "$work/$1/.warnings"
@@ -334,7 +334,6 @@ baseline() { # ARCH
 	run_make "$1" "$1" W=1 C=1 $list
 	without_lines "$work/$1/.warnings" | atomic "$work/$1/.base-warnings"
 	atomic "$stamp" <<<"$id"
-	at "$2"
 }
 
 check_objects() { # COMMIT ARCH
@@ -342,7 +341,6 @@ check_objects() { # COMMIT ARCH
 
 	list=$(objects "$1" "$2")
 	[ -n "$list" ] || skip "nothing to compile"
-	baseline "$2" "$1"
 	configured "$2" "$1" allmod_w1 "$2"
 	# shellcheck disable=SC2086 # one word per object
 	run_make "$2" "$2" W=1 C=1 $list
@@ -353,6 +351,17 @@ check_objects() { # COMMIT ARCH
 	fresh=$(without_lines "$work/$2/.warnings" | comm -23 - "$work/$2/.base-warnings" | head -n 1 | cut -f 2)
 	[ -z "$fresh" ] || bad "new: $fresh"
 	good "$(count_objects "$work/$2.log") objects, nothing new by W=1 and sparse"
+}
+
+# Before the first patch: going back to base makes all headers new.
+baselines() {
+	local name
+
+	patch=base
+	for name in $checks; do
+		[[ " $architectures " = *" $name "* ]] || continue
+		(baseline "$name") >"$work/says" || die "base on $name: $(tail -n 1 "$work/says")"
+	done
 }
 
 # --- all --------------------------------------------------------------------
@@ -451,7 +460,9 @@ mapfile -t numbers < <(seq ${#commits[@]})
 for number in "${numbers[@]}"; do
 	is_patch "$number" || die "there is no patch '$number'; give numbers from 1 to ${#commits[@]}"
 done
-steps ${#numbers[@]}
+steps $((${#numbers[@]} + 1))
+say "what base says on the architectures"
+baselines
 for number in "${numbers[@]}"; do
 	check_patch "$number"
 done

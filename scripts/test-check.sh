@@ -175,7 +175,7 @@ test_all() {
 	check "a second call" gives 0 "21 passed, 0 failed, 3 skipped" go
 	check "compiles nothing" [ "$(made)" = "$before" ]
 	check "FORCE=1 does" eval 'FORCE=1 run go 1 && [ "$(made)" -gt "$before" ]'
-	check "one patch" gives 0 "[1/1] add tests" go 2
+	check "one patch" gives 0 "[2/2] add tests" go 2
 	check "one check" gives 0 "3 passed, 0 failed" only none
 }
 
