@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# export.sh series    build/series/: mails with a cover letter, and series.mbox, the
-#                     same without it, as git am takes it
+# export.sh series    build/series/: mails with a cover letter, with the Cc: that the tree's
+#                     get_maintainer.pl says, for git send-email; and series.mbox, the
+#                     same without the cover letter, as git am takes it
 # export.sh upgrade   build/upgrade.patch: from an unmodified 6.1 to the series
 #
 # Nothing is exported that does not apply and give exactly the tree of the series.
@@ -17,8 +18,8 @@ base=refs/tags/base
 tip=refs/tags/series
 
 begin() {
-	need_packages git patch
-	need_commands git patch awk
+	need_packages git patch perl
+	need_commands git patch awk perl
 	"$here/tree.sh"
 	lock
 	rm -rf "$tmp"
@@ -82,10 +83,84 @@ fill_cover() {
 }
 
 write_mails() {
-	local dir=$1 patch
+	local dir=$1
 
 	tgit format-patch -q --cover-letter --numbered --no-signature -o "$dir" $base..$tip
 	fill_cover "$dir/0000-cover-letter.patch"
+}
+
+# Of the series, not of the work tree; its answers are the same for the same input,
+# whatever ~/.get_maintainer.conf says and Perl's hashes are seeded with.
+ask_maintainers() {
+	local dir=$1 file
+
+	for file in scripts/get_maintainer.pl MAINTAINERS; do
+		tgit show "$tip:$file" >"$tmp/${file##*/}" 2>/dev/null ||
+			die "the tree of the series has no $file, which knows who has to get the mails; KSRC= should have it"
+	done
+	mkdir "$tmp/cc"
+	# shellcheck disable=SC2016 # for sh
+	(cd "$tree" && find "$dir" -name '*.patch' ! -name '0000-*' -print0 |
+		HOME=$tmp PERL_HASH_SEED=0 xargs -0 -n 1 -P 2 sh -c '
+		to=$1/cc/${2##*/}
+		perl "$1/get_maintainer.pl" --nogit --nogit-fallback --nofixes --norolestats \
+			--mpath "$1/MAINTAINERS" "$2" >"$to" 2>"$to.err" || rm "$to"' sh "$tmp")
+}
+
+# add_cc MAIL ADDRESSES: as the last header, once for each address. git send-email would
+# encode a name that is not ASCII; who sends the file by other means should not have to.
+add_cc() {
+	sort -u "$2" | awk -v mail="$1" '
+	BEGIN { for (i = 1; i < 256; i++) code[sprintf("%c", i)] = sprintf("=%02X", i) }
+	function encoded(name,   i, c, out) {
+		for (i = 1; i <= length(name); i++) {
+			c = substr(name, i, 1)
+			out = out (c ~ /[A-Za-z0-9]/ ? c : code[c])
+		}
+		return "=?UTF-8?q?" out "?="
+	}
+	{
+		at = match($0, /<[^<]*>$/)
+		address = at ? substr($0, at + 1, RLENGTH - 2) : $0
+		if (tolower(address) in seen)
+			next
+		seen[tolower(address)]
+		name = at ? substr($0, 1, at - 2) : ""
+		if (name ~ /[^ -~]/) {
+			gsub(/^"|"$/, "", name)
+			$0 = encoded(name) " <" address ">"
+		}
+		header = header (header == "" ? "Cc: " : ",\n    ") $0
+	}
+	END {
+		while ((getline line <mail) > 0) {
+			if (line == "" && !body++)
+				print header
+			print line
+		}
+	}' | atomic "$1"
+}
+
+# Whoever gets a patch wants to see what it is part of, so the cover letter goes to all:
+# fewer than the 100 recipients that any mail server takes (RFC 5321, 4.5.3.1.8).
+add_recipients() {
+	local dir=$1 patch name
+
+	ask_maintainers "$dir"
+	for patch in "$dir"/*.patch; do
+		name=${patch##*/}
+		[[ $name != 0000-* ]] || continue
+		grep -qs @ "$tmp/cc/$name" ||
+			die "scripts/get_maintainer.pl names nobody for $name: $(head -n 1 "$tmp/cc/$name.err" | grep . || echo 'it printed no address'); MAINTAINERS of the series should"
+		add_cc "$patch" "$tmp/cc/$name"
+		cat "$tmp/cc/$name" >>"$tmp/cc.all"
+	done
+	add_cc "$dir/0000-cover-letter.patch" "$tmp/cc.all"
+}
+
+write_mbox() {
+	local dir=$1 patch
+
 	# git am takes a mail without a diff for a mistake.
 	for patch in "$dir"/*.patch; do
 		[[ $patch = */0000-* ]] || as_mbox "$patch"
@@ -112,11 +187,14 @@ export_series() {
 
 	check_cover
 	begin
-	steps 2
+	steps 3
 	count=$(tgit rev-list --count $base..$tip)
 	[ "$count" -gt 0 ] || die "$(short "$SERIES_DIR")/series lists no patch; there is nothing to export"
 	say "writing $count patches"
 	write_mails "$dir"
+	say "asking the tree's get_maintainer.pl who has to get them"
+	add_recipients "$dir"
+	write_mbox "$dir"
 	say "checking that git am of them on 'base' gives 'series'"
 	check_am "$dir/series.mbox"
 	rm -rf "$BUILD/series"

@@ -39,6 +39,29 @@ numbered() {
 	done
 }
 
+# Who has to get a mail: those of the lines of MAINTAINERS whose first word is in it.
+# Nobody, if GM_SILENT is in it; and when all is said, it fails if GM_FAIL is.
+make_get_maintainer() {
+	mkdir -p "$src/scripts"
+	cat >"$src/scripts/get_maintainer.pl" <<-'EOF'
+	my $patch = pop @ARGV;
+	my ($list) = "@ARGV" =~ /--mpath (.*MAINTAINERS)/ or die "no --mpath\n";
+	"@ARGV" =~ /--nogit --nogit-fallback .*--norolestats/ or die "not with git or roles\n";
+	open(my $in, "<", $patch) or die "no mail: $!\n";
+	my $text = do { local $/; <$in> };
+	for my $word ($ENV{GM_SILENT} // ()) { exit 0 if $text =~ /$word/ }
+	open($in, "<", $list) or die "no list: $!\n";
+	while (<$in>) { my ($word, $who) = /(\S+)\t(.*)/; print "$who\n" if $text =~ $word }
+	for my $word ($ENV{GM_FAIL} // ()) { die "lost my way\nand my mind\n" if $text =~ /$word/ }
+	EOF
+	printf '%s\t%s\n' \
+		change.memory '"A. B. Memory" <memory@mm.invalid>' \
+		change.rmap 'Another Name <memory@mm.invalid>' \
+		device '"Jörg (the O.)" <lib@lib.invalid>' \
+		Subject 'list@lists.invalid' \
+		Subject 'Zoe <zoe@mm.invalid>' >"$src/MAINTAINERS"
+}
+
 make_source() {
 	mkdir -p "$src/mm" "$src/include/linux" "$src/drivers/gpu"
 	printf 'VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n' >"$src/Makefile"
@@ -51,6 +74,7 @@ make_source() {
 	echo "shipped object" >"$src/drivers/gpu/firmware.o"
 	printf '#!/bin/sh\n' >"$src/mm/tool.sh"
 	chmod +x "$src/mm/tool.sh"
+	make_get_maintainer
 }
 
 make_base() {
@@ -533,6 +557,52 @@ test_refresh() {
 
 # --- exports --------------------------------------------------------------
 
+# cc_of NUMBER-: the Cc: of that mail, unfolded
+cc_of() {
+	awk '/^$/ { exit } /^[^ ]/ { on = /^Cc: / } on' "$top/build/series/$1"* | tr -d '\n' | tr -s ' '
+}
+
+exports_as_before() {
+	diff -r "$top/build/series" "$work/exported" >"$work/out" && [ -z "$(find "$top/build" -maxdepth 1 -name 'tmp.*')" ]
+}
+
+# $work/exported is the last export.
+test_recipients() {
+	check "a mail goes to whom get_maintainer.pl says" \
+		[ "$(cc_of 0001-)" = 'Cc: "A. B. Memory" <memory@mm.invalid>, Zoe <zoe@mm.invalid>, list@lists.invalid' ]
+	check "a name that is not ASCII is encoded" \
+		[ "$(cc_of 0002-)" = 'Cc: =?UTF-8?q?J=C3=B6rg=20=28the=20O=2E=29?= <lib@lib.invalid>, Zoe <zoe@mm.invalid>, list@lists.invalid' ]
+	check "the cover letter goes to all of them, once" \
+		[ "$(cc_of 0000-)" = 'Cc: "A. B. Memory" <memory@mm.invalid>, =?UTF-8?q?J=C3=B6rg=20=28the=20O=2E=29?= <lib@lib.invalid>, Zoe <zoe@mm.invalid>, list@lists.invalid' ]
+	check "one address a line, no line longer than a mail's may be" eval \
+		'! awk "/^\$/ { nextfile } /@.*@/ || length > 78" "$top/build/series/"0*.patch | grep .'
+	check "git am does not put it into the changelog" eval '! git -C "$work/clone" log --format=%B | grep -q "^Cc:"'
+	check "b4 gets it in one line" [ "$(grep -c '^Cc: .*, list@lists.invalid$' "$top/build/series/series.mbox")" = 3 ]
+
+	edit_lin MAINTAINERS "Subject	Not Yet <uncommitted@mm.invalid>"
+	check "MAINTAINERS is that of the series, not of the work tree" \
+		eval 'run "$top/scripts/export.sh" series && exports_as_before'
+	lgit checkout -q MAINTAINERS
+
+	check "get_maintainer.pl fails: one line" \
+		fails_saying "names nobody for 0002-lib-add-a-device.patch: lost my way;" env GM_FAIL=device.c "$top/scripts/export.sh" series
+	check "and the last export is as it was" exports_as_before
+	check "it names nobody: one line" \
+		fails_saying "names nobody for 0003-mm-change-rmap-and-add.patch: it printed no address;" env GM_SILENT=rmap "$top/scripts/export.sh" series
+	check "and the last export is as it was" exports_as_before
+
+	cp -a "$src" "$work/nobody"
+	rm "$work/nobody/scripts/get_maintainer.pl"
+	KSRC=$work/nobody
+	check "a source without it: one line" \
+		fails_saying "has no scripts/get_maintainer.pl" "$top/scripts/export.sh" series
+	check "and the last export is as it was" exports_as_before
+	made
+
+	check "nobody has written a Cc: by hand" eval \
+		'! grep -rniE "^[^[:alnum:]]*cc: .*@" "$here/../series" "$here/../linux" >"$work/out"'
+}
+
 test_export() {
 	made
 	check "export series" says "has 3 patches" "$top/scripts/export.sh" series
@@ -551,6 +621,7 @@ test_export() {
 	cp -a "$top/build/series" "$work/exported"
 	run "$top/scripts/export.sh" series
 	check "exported again, it is the same" diff -r "$top/build/series" "$work/exported"
+	test_recipients
 	check "without an identity, the sender is told to set one" says "should set user.name" env GIT_CONFIG_GLOBAL=/dev/null "$top/scripts/export.sh" series
 
 	made
