@@ -16,7 +16,7 @@
 # One "ok - ...", "not ok - ..." or "skip - ..." line for each patch and check; the last line
 # is "N passed, N failed", or "N passed, N failed, N skipped". What has passed is not done again
 # until the tree of that patch changes: after an interruption or a failure, call it again.
-# PATCH is a number. CHECKS="NAME..." takes only these, FORCE=1 forgets what has passed.
+# PATCH is a number. CHECKS="NAME..." takes only these; without build/check/passed, all is done again.
 set -eu
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -62,7 +62,7 @@ at() {
 	mkdir -p "$source"
 	rm -f "$work/index.lock"
 	GIT_INDEX_FILE=$work/index hgit --git-dir="$tree/.git" --work-tree="$source" read-tree --reset -u "$1" ||
-		bad "$(short "$source") cannot be written; is there room on the disk?"
+		die "$(short "$source") cannot be written; is there room on the disk?"
 }
 
 changed() {
@@ -360,7 +360,11 @@ baselines() {
 	patch=base
 	for name in $checks; do
 		[[ " $architectures " = *" $name "* ]] || continue
-		(baseline "$name") >"$work/says" || die "base on $name: $(tail -n 1 "$work/says")"
+		baseline "$name" >"$work/base.text" &
+		lanes=$!
+		trap stop_lanes INT TERM HUP
+		wait "$lanes" || die "base on $name: $(tail -n 1 "$work/base.text")"
+		trap - INT TERM HUP
 	done
 }
 
@@ -378,55 +382,89 @@ result_id() { # COMMIT CHECK
 	esac | sha256sum | cut -c 1-40
 }
 
+kept() { # COMMIT CHECK
+	echo "$work/passed/$2-$(result_id "$1" "$2")"
+}
+
+# lane COMMIT CHECK...: one after the other. What has not passed is in NAME.failed.
+lane() {
+	local commit=$1 name start status text what check
+
+	trap 'kill "$check" 2>/dev/null; wait "$check"; exit 1' TERM
+	for name in "${@:2}"; do
+		start=$SECONDS
+		status=0
+		what=("check_$name" "$commit")
+		[[ " $architectures " != *" $name "* ]] || what=(check_objects "$commit" "$name")
+		"${what[@]}" >"$work/$name.text" &
+		check=$!
+		wait "$check" || status=$?
+		text=$(tail -n 1 "$work/$name.text")
+		case $status in
+		0) atomic "$(kept "$commit" "$name")" <<<"ok $text ($((SECONDS - start)) s)" ;;
+		3) atomic "$(kept "$commit" "$name")" <<<"skip $text" ;;
+		*) atomic "$work/$name.failed" <<<"${text:-broken off}" ;;
+		esac
+	done
+}
+
+# to_do COMMIT CHECK...: those that are wanted and have not passed
+to_do() {
+	local name
+
+	for name in "${@:2}"; do
+		[[ " $checks " != *" $name "* ]] || [ -f "$(kept "$1" "$name")" ] || echo "$name"
+	done
+}
+
+stop_lanes() {
+	# shellcheck disable=SC2086 # one word per process
+	kill $lanes 2>/dev/null || :
+	wait
+	exit 1
+}
+
 # line VERDICT CHECK TEXT
 line() {
 	echo "$1 - $patch $2: $3"
 }
 
-check_one() { # COMMIT CHECK
-	local commit=$1 name=$2 kept start=$SECONDS status text what
+report() { # COMMIT CHECK
+	local text
 
-	kept=$work/passed/$name-$(result_id "$commit" "$name")
-	[ -z "${FORCE:-}" ] || rm -f "$kept"
-	if [ -f "$kept" ]; then
-		text=$(cat "$kept")
-	else
-		what=("check_$name" "$commit")
-		[[ " $architectures " != *" $name "* ]] || what=(check_objects "$commit" "$name")
-		set +e
-		(
-			set -e
-			[ "$name" = checkpatch ] || at "$commit"
-			"${what[@]}"
-		) >"$work/says"
-		status=$?
-		set -e
-		text=$(tail -n 1 "$work/says")
-		case $status in
-		0) text="ok $text ($((SECONDS - start)) s)" ;;
-		3) text="skip $text" ;;
-		*)
-			line "not ok" "$name" "${text:-broken off}"
-			failed=$((failed + 1))
-			return
-			;;
-		esac
-		atomic "$kept" <<<"$text"
+	if [ -f "$work/$2.failed" ]; then
+		failed=$((failed + 1))
+		line "not ok" "$2" "$(cat "$work/$2.failed")"
+		return
 	fi
+	text=$(cat "$(kept "$1" "$2")")
 	case $text in
 	ok*) passed=$((passed + 1)) ;;
 	*) skipped=$((skipped + 1)) ;;
 	esac
-	line "${text%% *}" "$name" "${text#* }"
+	line "${text%% *}" "$2" "${text#* }"
 }
 
+# Two at once: much of what make does before and after the objects is one process.
 check_patch() { # NUMBER
 	local commit=${commits[$1 - 1]} name
 
 	patch=$(printf '%04d' "$1")
 	say "$(tgit log -1 --format=%s "$commit")"
+	rm -f "$work"/*.failed
+	# shellcheck disable=SC2046,SC2086 # one word per check
+	if [ -n "$(to_do "$commit" $all_checks)" ]; then
+		at "$commit"
+		lane "$commit" $(to_do "$commit" test none) &
+		lanes=$!
+		lane "$commit" $(to_do "$commit" checkpatch allmod $architectures) &
+		lanes="$lanes $!"
+		trap stop_lanes INT TERM HUP
+		wait
+		trap - INT TERM HUP
+	fi
 	for name in $checks; do
-		check_one "$commit" "$name"
+		report "$commit" "$name"
 	done
 }
 
