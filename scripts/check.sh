@@ -90,12 +90,12 @@ cross_of() {
 	esac
 }
 
-# kmake DIR ARCH ARGUMENT...
+# kmake DIR ARCH ARGUMENT...: with become=exec, in place of the shell
 kmake() {
 	local cross
 
 	cross=$(cross_of "$2")
-	make -C "$source" "O=$1" "ARCH=$2" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "CHECK='$here/sparse.sh'" "${@:3}"
+	${become:-} make -C "$source" "O=$1" "ARCH=$2" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "CHECK='$here/sparse.sh'" "${@:3}"
 }
 
 stop() {
@@ -118,7 +118,7 @@ run_make() {
 	obj=$work/$name
 	: >"$log"
 	touch "$obj/.running"
-	kmake "$obj" "${@:2}" -k -j"$(nproc)" --output-sync=target >"$log" 2>&1 8>&- &
+	become="exec" kmake "$obj" "${@:2}" -k -j"$(nproc)" --output-sync=target >"$log" 2>&1 8>&- &
 	make=$!
 	trap stop INT TERM HUP
 	follow "$make" "$log" "[$patch $name]"
