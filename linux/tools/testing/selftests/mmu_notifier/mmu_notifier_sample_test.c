@@ -232,6 +232,21 @@ TEST_SAMPLE(munmap)
 	expect_read(2, self->addr + self->step);
 }
 
+/* What a pointer has in its top byte, where the CPU ignores that (arm64). */
+TEST_SAMPLE(munmap_of_a_tagged_address)
+{
+	uintptr_t tag = (uintptr_t)(1ULL << 56);
+	int value, *tagged = (int *)((uintptr_t)self->addr | tag);
+
+	load_all(_metadata, self);
+	if (dev_read(self->dev, tagged, &value) == EFAULT)
+		return;
+	expect_read(1, tagged);
+	EXPECT_EQ(0, munmap(self->addr, page_size));
+	expect_error(EFAULT, tagged);
+	expect_error(EFAULT, self->addr);
+}
+
 TEST_SAMPLE(madvise_dontneed)
 {
 	load_all(_metadata, self);
