@@ -190,12 +190,15 @@ static void toy_show_statistics(void)
 				&toy_statistics.discarded);
 }
 
+/* From misc_register() on, everything has to work. */
 static int __init toy_init(void)
 {
-	int ret = misc_register(&toy_misc);
+	int ret;
 
-	if (!ret)
-		toy_show_statistics();
+	toy_show_statistics();
+	ret = misc_register(&toy_misc);
+	if (ret)
+		debugfs_remove(toy_debugfs);
 	return ret;
 }
 module_init(toy_init);
