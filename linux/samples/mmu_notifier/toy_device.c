@@ -23,6 +23,7 @@
 #include <linux/highmem.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 
@@ -127,11 +128,14 @@ static void toy_load(struct toy_context *context, unsigned long addr,
 /**
  * toy_device_read - the device reads memory of its process
  * @context: the context
- * @addr: user address
+ * @addr: user address, without a tag
  * @to: where it goes
  * @len: number of bytes, not beyond the page
  *
- * The caller has the mm of the context.
+ * The caller has the mm of the context, and no lock that a page fault takes.
+ *
+ * Return: 0 if all was read, -EFAULT or what else get_user_pages_fast() says,
+ * -EINTR if the process is killed, -EIO if the device is stopped.
  */
 int toy_device_read(struct toy_context *context, unsigned long addr, void *to,
 		    size_t len)
@@ -151,6 +155,8 @@ int toy_device_read(struct toy_context *context, unsigned long addr, void *to,
 			fsleep(walk_delay);
 		toy_load(context, addr, page, flushes);
 		put_page(page);
+		/* Flushes can make it try again as long as they come. */
+		cond_resched();
 	}
 	return 0;
 }
