@@ -290,6 +290,7 @@ TEST_SAMPLE(cow_after_fork)
 {
 	pid_t pid = fork();
 
+	ASSERT_LE(0, pid);
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		pause();
@@ -367,6 +368,7 @@ TEST_SAMPLE(another_process)
 {
 	pid_t pid = fork();
 
+	ASSERT_LE(0, pid);
 	if (!pid) {
 		int value, dev, error;
 
@@ -390,10 +392,14 @@ static int start_child(pid_t *pid, int *go, bool exec)
 	if (pipe(to_child) || pipe(to_parent))
 		return -1;
 	*pid = fork();
+	if (*pid < 0)
+		return -1;
 	if (!*pid) {
 		int value = 9;
 		char env[64];
 
+		/* If the parent ends, so does read() of what it had to write. */
+		close(to_child[1]);
 		dev = open_device();
 		if (dev_read(dev, &value, &value) || value != 9 ||
 		    write(to_parent[1], &dev, sizeof(dev)) != sizeof(dev) ||
