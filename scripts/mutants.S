@@ -89,6 +89,14 @@ no_nested:
 	jz	__tlb_invalidate_secondary
 	ret
 
+/* --- srcu_barrier(%rdi srcu) ------------------------------------------------ */
+
+	.globl	srcu_barrier		/* where the call went */
+
+/* What has been put is free to be freed, but may not have been yet. */
+grace_period:
+	jmp	synchronize_srcu
+
 /* --- helpers(%rdi vma, %rsi address, %rdx entry), their own call knocked out -- */
 
 /* The call comes before the entry is cleared. */

@@ -10,7 +10,7 @@
 # calls   a call of the callback is not made, one place after the other
 # ranges  it is made with another range, or late
 # order   pages are freed before it, page tables are left out, it comes too early
-# gate    the flag of the mm, and the list of subscribers
+# gate    the flag of the mm, the list of subscribers, the wait for the last one
 # amd     the commands of the AMD IOMMUv2 driver
 #
 # A site is a function with such a call; it has #1, #2, ... if it has several. The
@@ -139,6 +139,8 @@ plan_gate() {
 	gate mn_hlist_del "flag cleared too early" '<jne [^>]*> lock (and|btr)' nop
 	gate mn_hlist_del "flag never cleared" '<lock (and|btr)' nop
 	gate $slow "walk ends after the first" 'jne [0-9a-f]+ <mov \(%rbx\),%rbx> test' 'xor %ebx, %ebx'
+	plan_line gate mmu_notifier_synchronize "call of srcu_barrier" "grace period only" all hook \
+		"$(hooks grace_period srcu_barrier mmu_notifier_synchronize)"
 }
 
 # amd SITE MUTATION PIECE TARGET [FUNCTION [MORE...]]
@@ -184,7 +186,7 @@ make_plan() {
 	find_sites $slow __mmu_notifier_invalidate_mm $gather | atomic "$work/sites"
 	"$here/mutate.sh" list "$kernel" __mmu_notifier_invalidate_range_end ptep_clear_flush \
 		pmdp_huge_clear_flush pmdp_invalidate pmdp_collapse_flush \
-		amd_iommu_flush_range __iommu_queue_command_sync iommu_completion_wait | atomic "$work/others"
+		amd_iommu_flush_range __iommu_queue_command_sync iommu_completion_wait srcu_barrier | atomic "$work/others"
 	[ -s "$work/sites" ] || die "nothing in $(short "$kernel") goes to $slow"
 	for group in $groups; do
 		"plan_$group"
@@ -220,7 +222,7 @@ boot_arguments() {
 	sites) echo "kunit.filter_glob=mmu_notifier_sites" ;;
 	all) echo "kunit.filter_glob=mmu_notifier_[as]*" ;; # sites and api
 	amd) echo "-a 2 -t 240 iommu=pt kunit.filter_glob=amd_iommu_v2*" ;;
-	user) echo "-i $initrd -t 300 kunit.filter_glob=none" ;; # the selftest
+	user) echo "-i $initrd -t 300 srcutree.convert_to_big=1 kunit.filter_glob=none" ;; # the selftest
 	esac
 }
 
@@ -245,7 +247,8 @@ killers() {
 }
 
 # judge LOG STATUS: "VERDICT<tab>why", of a boot that ended with this status. A kernel
-# that only complains, and runs all tests to their end, is judged by these.
+# that only complains, and runs all tests to their end, is judged by these. A crash
+# proves nothing, but for one that a test provokes: a module is called that is gone.
 judge() {
 	local log=$1 by
 
@@ -254,6 +257,8 @@ judge() {
 		printf 'survived\t\n'
 	elif [ "$2" = 1 ] || { [ -n "$by" ] && came_to_its_end "$log"; }; then
 		printf 'killed\t%s\n' "$by"
+	elif grep -qaF 'RIP: 0010:mmu_notifier_free_rcu' "$log"; then
+		printf 'killed\t%s\n' "$(sed -nE 's/^#  RUN  *[^ .]*\.([^ ]*) .*/\1/p' "$log" | tail -n 1)"
 	else
 		printf 'unbootable\t%s\n' "$(sed -n 's/^error: [^:]*: //p' "$log.says" | sed 's/; the console is in .*//' | head -n 1)"
 	fi

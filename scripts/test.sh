@@ -228,7 +228,8 @@ step_kunit() {
 	built series || return 0
 	attempt "the series builds without warnings" no_warnings series
 	guest || return 0
-	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" -t 300
+	# As on a large machine: mmu_notifier_synchronize() has more to wait for.
+	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" -t 300 srcutree.convert_to_big=1
 	attempt "there are cases of the selftest" grep -q '^mmu_notifier_user	' "$work/kunit.log.cases"
 	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
 }

@@ -495,7 +495,7 @@ static void bind_to_cpu(int cpu)
 
 struct closer {
 	pthread_t thread;
-	int dev, begin, closed;
+	int dev, closed;
 };
 
 static void *close_and_keep_the_cpu(void *data)
@@ -506,8 +506,6 @@ static void *close_and_keep_the_cpu(void *data)
 
 	bind_to_cpu(0);
 	sched_setscheduler(0, SCHED_FIFO, &first);
-	while (!__atomic_load_n(&closer->begin, __ATOMIC_RELAXED))
-		;
 	close(closer->dev);
 	__atomic_store_n(&closer->closed, 1, __ATOMIC_RELAXED);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -518,38 +516,65 @@ static void *close_and_keep_the_cpu(void *data)
 	return NULL;
 }
 
+/* A child that makes and frees bonds on CPU 1 until it is killed. */
+static pid_t start_binding(int dev)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	if (pipe(ready))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		bind_to_cpu(1);
+		close(dev);
+		/* Until no CPU has work left that would go on with this. */
+		usleep(200000);
+		close(open_device());
+		if (write(ready[1], "", 1) != 1)
+			_exit(1);
+		for (;;)
+			close(open_device());
+	}
+	close(ready[1]);
+	if (pid > 0 && read(ready[0], &c, 1) != 1) {
+		wait_child(pid);
+		pid = -1;
+	}
+	close(ready[0]);
+	return pid;
+}
+
 /*
- * The CPU that has closed the last descriptor of a process has no time to free the
- * bond until the module is gone, if nobody waits for it.  Another bond's last close,
- * on this CPU, comes first: the grace period is over while that CPU is busy, and
- * what is left to it is the callback.  It has a list of its own for these from 128 CPUs
- * on, or with srcutree.convert_to_big=1.
+ * The CPU that has closed the last descriptor has no time to free the bond until
+ * the module is gone, if nobody waits for it.  It is not enough to wait for a grace
+ * period: CPU 1 works on these, since there always is one under way for the child,
+ * and the end of the child waits for one.  CPU 0 has a list of its own for what comes
+ * then from 128 CPUs on, or with srcutree.convert_to_big=1.
  */
 TEST_SAMPLE(unload_before_the_bond_is_freed)
 {
 	struct closer closer = { .dev = self->dev };
 	time_t until = 0;
 	pid_t pid;
-	int go, dev;
 
 	if (!self->loaded)
 		SKIP(return, MODULE " was there before");
 	load_all(_metadata, self);
-	dev = start_child(&pid, &go, false);
-	ASSERT_LE(0, dev);
-	ASSERT_EQ(1, write(go, "", 1));
-	ASSERT_EQ(0, wait_child(pid));
+	pid = start_binding(self->dev);
+	ASSERT_LT(0, pid);
 	bind_to_cpu(1);
 	self->dev = -1;
 	self->loaded = false;
 	ASSERT_EQ(0, pthread_create(&closer.thread, NULL,
 				    close_and_keep_the_cpu, &closer));
-	close(dev);
-	__atomic_store_n(&closer.begin, 1, __ATOMIC_RELAXED);
 	while (!__atomic_load_n(&closer.closed, __ATOMIC_RELAXED) &&
 	       is_time_left(&until))
-		;
-	usleep(BUSY * 1000 / 10);
+		usleep(100);
+	kill(pid, SIGKILL);
+	wait_child(pid);
 	EXPECT_EQ(0, unload_module());
 	pthread_join(closer.thread, NULL);
 	/* Time for what has been left behind. */

@@ -75,6 +75,7 @@
 
 #define GIB		0x40000000UL
 #define NR		8	/* pages, where the number does not matter */
+#define ROOM		(32UL << 20)	/* bytes, for compaction to move pages */
 #define PATIENCE	20	/* seconds until a kernel thread must have come by */
 
 static size_t page_size, huge_size;
@@ -819,21 +820,38 @@ TEST_F(user, mbind)
 	expect_reloads(addr, len);
 }
 
-/* Every other page is free, so that compaction has something to do. */
+/*
+ * Every other page of a range.  Compaction takes pages from one end of a zone to free
+ * ones at the other: there have to be some on either side of them.
+ */
+static char *map_pages_to_move(size_t nr)
+{
+	char *before = map_pages(ROOM / page_size), *addr = map_pages(nr);
+	size_t i;
+
+	if (before)
+		munmap(before, ROOM);
+	for (i = 0; addr && i < nr; i += 2)
+		madvise(addr + i * page_size, page_size, MADV_DONTNEED);
+	return addr;
+}
+
 TEST_F(user, compact_memory)
 {
 	size_t nr = SHADOW_TLB_MAX_PAGES, i, moved = 0;
-	char *addr = map_pages_or_fail(nr);
 	uint64_t *was = calloc(nr, sizeof(*was));
+	char *addr = NULL;
 	time_t until = 0;
 
 	ASSERT_NE(NULL, was);
-	for (i = 0; i < nr; i += 2)
-		madvise(addr + i * page_size, page_size, MADV_DONTNEED);
-	for (i = 1; i < nr; i += 2)
-		was[i] = page_frame(addr + i * page_size);
-	ASSERT_EQ(nr / 2, dev_read(self->dev, addr, nr * page_size));
 	while (!moved && wait_more(&until)) {
+		if (addr)
+			munmap(addr, nr * page_size);
+		addr = map_pages_to_move(nr);
+		ASSERT_NE(NULL, addr);
+		for (i = 1; i < nr; i += 2)
+			was[i] = page_frame(addr + i * page_size);
+		ASSERT_EQ(nr / 2, dev_read(self->dev, addr, nr * page_size));
 		if (write_file("/proc/sys/vm/compact_memory", "1"))
 			SKIP(return, "no /proc/sys/vm/compact_memory");
 		for (i = 1; i < nr; i += 2)
