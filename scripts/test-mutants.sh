@@ -39,7 +39,7 @@ make_program() {
 		for name in _start site near tail __mmu_notifier_invalidate_range __mmu_notifier_invalidate_range_end \
 			__tlb_invalidate_secondary tlb_batch_pages_flush ptep_clear_flush pmdp_huge_clear_flush \
 			pmdp_invalidate pmdp_collapse_flush amd_iommu_flush_range __iommu_queue_command_sync \
-			iommu_completion_wait __do_adjtimex; do
+			iommu_completion_wait srcu_barrier synchronize_srcu __do_adjtimex; do
 			printf '.type %s, @function\n.globl %s\n' "$name" "$name"
 		done
 		cat <<-'EOF'
@@ -106,6 +106,8 @@ make_program() {
 		amd_iommu_flush_range:
 		__iommu_queue_command_sync:
 		iommu_completion_wait:
+		srcu_barrier:
+		synchronize_srcu:
 			nop
 			ret
 		__do_adjtimex:
@@ -224,6 +226,7 @@ fresh_stubs() {
 	: >"$work/good"
 	: >"$work/panic"
 	: >"$work/warn"
+	: >"$work/gone"
 	: >"$work/boots"
 	: >"$work/equivalent"
 	echo kernel >"$work/kernel"
@@ -254,6 +257,9 @@ fresh_stubs() {
 	elif grep -qFf '$work/panic' "\$kernel"; then
 		echo "Kernel panic - not syncing" >"\$log"
 		echo "error: x: the kernel says 'Kernel panic'; the console is in y" >&2
+		exit 2
+	elif grep -qFf '$work/gone' "\$kernel"; then
+		printf '%s\n' "#  RUN           suite.test_of_it ..." "RIP: 0010:mmu_notifier_free_rcu+0x14/0x40" >"\$log"
 		exit 2
 	elif grep -qFf '$work/warn' "\$kernel"; then
 		echo "error: x: the kernel says 'WARNING: z'; the console is in y" >&2
@@ -329,6 +335,12 @@ test_mutants() {
 	: >"$work/panic"
 	: >"$work/boots"
 	check "what proved nothing is tried again" eval 'mutants calls >"$work/out" 2>&1 && [ "$(boots)" = 1 ]'
+
+	echo "a third" >"$work/kernel"
+	echo "knock a1" >"$work/gone"
+	check "a call into a module that is gone is what a test provokes" gives 0 "all " mutants calls
+	check "that one" [ "$(rows '^calls.one.*killed	test_of_it$')" = 1 ]
+	: >"$work/gone"
 
 	touch "$work/broken"
 	check "a mutant that cannot be made ends it all" gives 124 "error: no such thing" mutants gate
