@@ -12,7 +12,7 @@
 # amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
 # mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
-# exports  series and upgrade apply, checkpatch is content
+# exports  series and upgrade apply, checkpatch is content, the documentation builds
 #
 # With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control.
 #
@@ -86,7 +86,7 @@ no_warnings() {
 # --- prepare --------------------------------------------------------------
 
 step_prepare() {
-	need_packages "${kernel_packages[@]}" gnuplot-nox libxml2-utils
+	need_packages "${kernel_packages[@]}" gnuplot-nox libxml2-utils python3-sphinx
 	result ok "packages are there"
 	attempt "the tree has stock, base and series" "$here/tree.sh"
 }
@@ -351,11 +351,21 @@ step_mutants() {
 
 # --- exports --------------------------------------------------------------
 
+# Other pages of mm refer to what is not in this part of the documentation, and are
+# warned about.
+documentation() {
+	rm -rf "$BUILD/doc"
+	make -C "$tree" O="$BUILD/doc" SPHINXDIRS=mm htmldocs >"$work/doc.log" 2>&1 || return 1
+	[ -s "$BUILD/doc/Documentation/output/mm/mmu_notifier.html" ] || return 1
+	! grep mmu_notifier "$work/doc.log" >&2
+}
+
 step_exports() {
 	local patch
 
 	attempt "git am of the exported series gives the series" "$here/export.sh" series
 	attempt "patch of the exported upgrade gives the series" "$here/export.sh" upgrade
+	attempt "make htmldocs has no warning about mmu_notifier.rst" documentation
 	for patch in "$BUILD"/series/[0-9]*.patch; do
 		case ${patch##*/} in
 		0000-*) ;;
