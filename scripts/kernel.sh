@@ -106,7 +106,9 @@ collect_warnings() {
 }
 
 first_build_error() {
-	grep -m 1 -E '\*\*\*|[Ee]rror|No such|not found' "$1" || tail -n 1 "$1"
+	# make says which file it deletes before it says why.
+	awk '!/\*\*\* Deleting file/ && /\*\*\*|[Ee]rror|No such|not found/ { print; found = 1; exit } END { exit !found }' "$1" ||
+		tail -n 1 "$1"
 }
 
 show_build_errors() {
