@@ -99,7 +99,8 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 		return;
 	if (pud_leaf(pud)) {
 		if (pud_access_permitted(pud, false))
-			shadow_walk_page(walk, addr, pud_pfn(pud), PUD_MASK,
+			shadow_walk_page(walk, addr,
+					 page_to_pfn(pud_page(pud)), PUD_MASK,
 					 pud_access_permitted(pud, true));
 		return;
 	}

@@ -1154,10 +1154,9 @@ static void mn_prepare_pud(struct kunit *test, unsigned long addr)
 			.pud = pud,
 		};
 
-		KUNIT_EXPECT_EQ(test,
-				vmf_insert_pfn_pud(&vmf, pfn_to_pfn_t(pfn),
-						   true),
-				(vm_fault_t)VM_FAULT_NOPAGE);
+		KUNIT_EXPECT_TRUE(test,
+				  vmf_insert_pfn_pud(&vmf, pfn_to_pfn_t(pfn),
+						     true) == VM_FAULT_NOPAGE);
 	}
 	mmap_read_unlock(mm);
 	KUNIT_ASSERT_NOT_NULL(test, pud);
