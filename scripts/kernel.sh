@@ -26,6 +26,11 @@ arm64)
 *) die "ARCH=$ARCH is not supported; give x86_64, which is the default, or arm64" ;;
 esac
 
+# What boot.sh needs for the selftest, besides -i: it is as on a large machine, where
+# mmu_notifier_synchronize() has more to wait for.
+# shellcheck disable=SC2034 # for those who source this
+selftest_boot=(-t 300 srcutree.convert_to_big=1)
+
 # kernel_dir STATE: where build.sh puts its kernel
 kernel_dir() {
 	case $arch in

@@ -222,7 +222,7 @@ boot_arguments() {
 	sites) echo "kunit.filter_glob=mmu_notifier_sites" ;;
 	all) echo "kunit.filter_glob=mmu_notifier_[as]*" ;; # sites and api
 	amd) echo "-a 2 -t 240 iommu=pt kunit.filter_glob=amd_iommu_v2*" ;;
-	user) echo "-i $initrd -t 300 srcutree.convert_to_big=1 kunit.filter_glob=none" ;; # the selftest
+	user) echo "-i $initrd ${selftest_boot[*]} kunit.filter_glob=none" ;; # the selftest
 	esac
 }
 

@@ -228,8 +228,7 @@ step_kunit() {
 	built series || return 0
 	attempt "the series builds without warnings" no_warnings series
 	guest || return 0
-	# As on a large machine: mmu_notifier_synchronize() has more to wait for.
-	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" -t 300 srcutree.convert_to_big=1
+	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" "${selftest_boot[@]}"
 	attempt "there are cases of the selftest" grep -q '^mmu_notifier_user	' "$work/kunit.log.cases"
 	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
 }
@@ -355,8 +354,12 @@ step_mutants() {
 # warned about.
 documentation() {
 	rm -rf "$BUILD/doc"
-	make -C "$tree" O="$BUILD/doc" SPHINXDIRS=mm htmldocs >"$work/doc.log" 2>&1 || return 1
-	[ -s "$BUILD/doc/Documentation/output/mm/mmu_notifier.html" ] || return 1
+	kbuild_environment
+	if ! make -C "$tree" O="$BUILD/doc" SPHINXDIRS=mm htmldocs >"$work/doc.log" 2>&1 ||
+		[ ! -s "$BUILD/doc/Documentation/output/mm/mmu_notifier.html" ]; then
+		show_build_errors "$work/doc.log"
+		return 1
+	fi
 	! grep mmu_notifier "$work/doc.log" >&2
 }
 
