@@ -1,70 +1,82 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Each target calls one script. ARCH, KSRC, BUILD and FORCE reach it through the
+# Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test sites mutants amd bench debug check report clean
+.PHONY: help tree refresh series upgrade run test shell module sites mutants amd bench debug check report clean
 .NOTPARALLEL:
 
 help:
-	@echo 'make tree      build/linux: a git tree of Linux 6.1 with tags stock, base, series'
-	@echo 'make refresh   commits made in build/linux come back to series/ and linux/'
-	@echo 'make series    build/series: the series as mails, checked with git am'
-	@echo 'make upgrade   build/upgrade.patch: for an unmodified 6.1, checked with patch'
-	@echo 'make run       build the kernel and run the demonstration'
-	@echo 'make test      run the tests'
-	@echo 'make sites     each CPU TLB flush: how secondary TLBs are told, and what tests it'
-	@echo 'make mutants   faults in the kernel, one at a time: which test finds it'
-	@echo 'make amd       commands of the AMD IOMMUv2 driver, stock and series'
-	@echo 'make bench     what the callback costs, base, stock and series'
-	@echo 'make debug     wrong uses of the callback: does the kernel report them?'
-	@echo 'make check     each patch by itself: builds, boots, warnings, four architectures'
-	@echo 'make report    build/report/index.html: a page with pictures of all of this'
-	@echo 'make clean     remove build/'
+	@echo 'make run       the demonstration, in QEMU                          scripts/prove/demo.sh'
+	@echo 'make test      the tests                                           scripts/prove/test.sh'
 	@echo
-	@echo 'KSRC=   another 6.1.y source, a directory or a tarball; ARCH= another architecture'
-	@echo 'BUILD=  another place to build; FORCE=1 drops what would be lost otherwise'
+	@echo 'make tree      build/linux: Linux as a git tree, with the series   scripts/tree/tree.sh'
+	@echo 'make refresh   commits made there come back to trees/ and linux/   scripts/tree/refresh.sh'
+	@echo 'make series    build/series: the series as mails                   scripts/tree/export.sh'
+	@echo 'make upgrade   build/upgrade.patch: for an unmodified kernel       scripts/tree/export.sh'
+	@echo
+	@echo 'make shell     a shell in the kernel with the series               scripts/kernel/shell.sh'
+	@echo 'make module    build a driver of your own against it, M=DIR        scripts/kernel/module.sh'
+	@echo
+	@echo 'make sites     CPU TLB flushes, and which tests execute them       scripts/prove/reach.sh'
+	@echo 'make mutants   faults in the kernel: which test finds each         scripts/prove/mutants.sh'
+	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
+	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
+	@echo 'make amd       commands of the AMD IOMMUv2 driver                  scripts/measure/amd.sh'
+	@echo 'make bench     what the callback costs                             scripts/measure/bench.sh'
+	@echo 'make report    all of this as a page with pictures                 scripts/report/report.sh'
+	@echo 'make clean     remove build/                                       scripts/tree/tree.sh'
+	@echo
+	@echo 'TREE=   which kernel: 6.1 (the default), 6.12, 7.3'
+	@echo 'KSRC=   another source of it: a directory, a tarball, a version of Debian such as 6.1.187-1'
+	@echo 'ARCH=   another architecture; BUILD= another place; FORCE=1 drops what would be lost otherwise'
 
 tree:
-	@scripts/tree.sh
+	@scripts/tree/tree.sh
 
 refresh:
-	@scripts/refresh.sh
+	@scripts/tree/refresh.sh
 
 series:
-	@scripts/export.sh series
+	@scripts/tree/export.sh series
 
 upgrade:
-	@scripts/export.sh upgrade
+	@scripts/tree/export.sh upgrade
 
 run:
-	@scripts/run.sh
+	@scripts/prove/demo.sh
 
 test:
-	@scripts/test.sh
+	@scripts/prove/test.sh
+
+shell:
+	@scripts/kernel/shell.sh
+
+module:
+	@scripts/kernel/module.sh
 
 sites:
-	@scripts/tree.sh
-	@scripts/reach.sh
-	@scripts/sites.sh
+	@scripts/tree/tree.sh
+	@scripts/prove/reach.sh
+	@scripts/prove/sites.sh
 
 mutants:
-	@scripts/mutants.sh
+	@scripts/prove/mutants.sh
 
 amd:
-	@scripts/amd.sh
+	@scripts/measure/amd.sh
 
 bench:
-	@scripts/bench.sh
+	@scripts/measure/bench.sh
 
 debug:
-	@scripts/debug.sh
+	@scripts/prove/debug.sh
 
 check:
-	@scripts/check.sh
+	@scripts/prove/check.sh
 
 report:
-	@scripts/report.sh
+	@scripts/report/report.sh
 
 clean:
-	@scripts/tree.sh clean
+	@scripts/tree/tree.sh clean

@@ -1,0 +1,423 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
+#
+# Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
+# suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
+# to the init of INITRD (scripts/kernel/initrd.sh), which runs the selftests and powers off, and
+# all are judged. LOG.cases gets a line per test case: suite (mmu_notifier_FIXTURE for the
+# selftests), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
+# suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
+# at the beginning of a block of code, such as behind a call. With -e, LOG.events
+# gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
+# than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
+# plugin, FILE[,ARG=VALUE...], and has one CPU. With -n, the kernel has no KUnit suites, only
+# the init of INITRD is judged. Exit status:
+# 0  every test has passed
+# 1  tests have failed, and the kernel is well otherwise
+# 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
+set -eu
+# shellcheck source=scripts/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+
+# Status 1 is for tests that fail.
+die() {
+	echo "error: $*" >&2
+	exit 2
+}
+
+seconds=120
+ncpus=2
+functions=0
+kernel=
+initrd=
+addresses=
+events=
+plugin=
+count=
+kunit=1
+log=
+
+usage() {
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
+}
+
+is_number() {
+	[[ $1 =~ ^[1-9][0-9]{0,5}$ ]]
+}
+
+# --- QEMU -----------------------------------------------------------------
+
+# The kernel says which machine it is for, in its ELF header.
+choose_machine() {
+	local em_aarch64=183
+
+	if [ "$(od -An -tu2 -j 18 -N 2 "$kernel" 2>/dev/null | tr -d ' ')" = $em_aarch64 ]; then
+		system=aarch64 board=virt console=ttyAMA0
+		packages=(qemu-system-arm binutils-aarch64-linux-gnu)
+	else
+		system=x86_64 board=q35 console="ttyS0 earlyprintk=serial no_timer_check"
+		packages=(qemu-system-x86)
+	fi
+}
+
+# QEMU loads an x86-64 kernel as vmlinux (by PVH), an arm64 one as Image.
+make_image() {
+	image=$kernel
+	[ "$system" = aarch64 ] || return 0
+	image=$log.image
+	aarch64-linux-gnu-objcopy -O binary -R .note -R .comment -S "$kernel" "$image" ||
+		die "$(short "$kernel") does not become an Image; is it a complete vmlinux?"
+}
+
+# Two nodes, to migrate pages between. Each CPU is a socket: Linux warns about
+# siblings on different nodes.
+machine() {
+	local cpu node1=$(((ncpus + 1) / 2))
+
+	args=(
+		-accel tcg -M "$board" -cpu max -m 1G
+		-smp "$ncpus,sockets=$ncpus,cores=1,threads=1"
+		-nodefaults -no-reboot -display none -serial stdio
+		-object "memory-backend-ram,id=m0,size=512M"
+		-object "memory-backend-ram,id=m1,size=512M"
+		-numa "node,nodeid=0,memdev=m0"
+		-numa "node,nodeid=1,memdev=m1"
+	)
+	for ((cpu = 0; cpu < ncpus; cpu++)); do
+		args+=(-numa "cpu,node-id=$((cpu >= node1)),socket-id=$cpu")
+	done
+}
+
+# An AMD IOMMU, and behind it a device with ATS and some functions.
+amd_iommu() {
+	local i device=virtio-rng-pci,disable-legacy=on,ats=on,iommu_platform=on,bus=rp0
+
+	args+=(-device "amd-iommu,device-iotlb=on" -device "pcie-root-port,id=rp0,slot=1")
+	for ((i = 0; i < functions; i++)); do
+		args+=(-device "$device,addr=0.$i,multifunction=on")
+	done
+}
+
+# On a busy host the kernel finds that the timer does not work, if it is let to check.
+command_line() {
+	local line="console=$console oops=panic panic=-1 hugepages=8"
+
+	if [ -n "$initrd" ]; then
+		line="$line printk.devkmsg=on"
+	else
+		line="$line kunit_shutdown=poweroff"
+	fi
+	case " $* " in
+	*" kunit.filter_glob="*) ;;
+	*) line="$line kunit.filter_glob=mmu_notifier*" ;;
+	esac
+	echo "$line $*"
+}
+
+trace_events() {
+	local event
+
+	args+=(-D "$log.events")
+	for event in ${events//,/ }; do
+		args+=(-trace "$event")
+	done
+}
+
+# QEMU says on stderr what it executes. It comes in order with the console.
+log_execution() {
+	args+=(-d exec -dfilter "$(awk 'NF { printf "%s0x%s+1", n++ ? "," : "", $1 }' "$addresses")")
+}
+
+# What QEMU said goes from the console, where it can stand in the middle of a line, to
+# LOG.trace: number of that line, address.
+split_execution() {
+	awk -v OFS='\t' -v trace="$log.trace" '
+	BEGIN { printf "" >trace }
+	{ line = part $0 }
+	match(line, /(Trace [0-9]+: 0x[0-9a-f]+ \[[0-9a-f]+\/[0-9a-f]+\/|Linking TBs ).*$/) {
+		part = substr(line, 1, RSTART - 1)
+		if (split(substr(line, RSTART), field, "/") > 2)
+			print lines + 1, field[2] >trace
+		next
+	}
+	{
+		part = ""
+		lines++
+		print line
+	}' "$log" >"$log.tmp"
+	mv -f "$log.tmp" "$log"
+}
+
+# Sets status. Ends with this script, however that ends.
+run_qemu() {
+	local messages=$log.err
+
+	[ -z "$addresses" ] || messages=$log
+	: >"$log"
+	: >"$log.err"
+	timeout --foreground -k 5 "$seconds" "qemu-system-$system" "${args[@]}" </dev/null >>"$log" 2>>"$messages" 9>&- &
+	qemu=$!
+	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err" "$log.image"' EXIT
+	trap 'exit 2' INT TERM HUP
+	status=0
+	wait "$qemu" || status=$?
+	tr -d "\r" <"$log" >"$log.tmp"
+	mv -f "$log.tmp" "$log"
+	[ -z "$addresses" ] || split_execution
+}
+
+# --- the console ----------------------------------------------------------
+
+# Without the times that printk.time=1 puts in front.
+console() {
+	sed -E 's/^\[ *[0-9]+\.[0-9]+\] ?//' "$log"
+}
+
+# The first line in which the kernel complains. What tests say has a #.
+complaint() {
+	grep -aE -m 1 \
+		-e 'Kernel panic|BUG: |kernel BUG at|Oops|general protection fault|Unable to handle' \
+		-e 'WARNING: |INFO: .*(blocked for more than|detected stall|self-detected)|UBSAN: |KASAN: ' \
+		<(console | grep -av '^ *#') || :
+}
+
+# Prints what is missing in the KTAP output of the kernel, or nothing. A plan 1..N at
+# some depth wants N results at that depth, in order. A suite with several cases has its
+# totals.
+ktap_gaps() {
+	console | awk '
+	function gap(text) {
+		if (!found++)
+			print text
+	}
+	function whose(depth) {
+		return depth in title ? title[depth] : depth ? "a suite" : "the whole"
+	}
+	function close_depth(depth) {
+		if (depth in plan && seen[depth] < plan[depth])
+			gap(whose(depth) " has " seen[depth] + 0 " of " plan[depth] " results")
+		if (depth == 4 && seen[depth] > 1 && !(depth in totals))
+			gap(whose(depth) " has no totals")
+		delete plan[depth]
+		delete seen[depth]
+		delete totals[depth]
+		delete title[depth]
+	}
+	{
+		match($0, /^ */)
+		depth = RLENGTH
+	}
+	!depth && /^KTAP version / { started = 1; next }
+	/^TAP version / { over = 1 }
+	over { next }
+	!started { next }
+	/^ *# Subtest: / { title[depth] = $3 }
+	/^ *1\.\.[0-9]+$/ {
+		if (depth in plan)
+			gap(whose(depth) " has two plans")
+		plan[depth] = substr($1, 4) + 0
+		planned += !depth
+	}
+	/ pass:[0-9]+ fail:[0-9]+ skip:[0-9]+ total:[0-9]+$/ && $2 == title[4] ":" {
+		split($NF, total, ":")
+		totals[4] = 1
+		if (total[2] != seen[4])
+			gap(whose(4) " has " seen[4] + 0 " results, and says " total[2])
+	}
+	/^ *(not )?ok [0-9]+( |$)/ {
+		number = $1 == "not" ? $3 : $2
+		close_depth(depth + 4)
+		if (number != ++seen[depth])
+			gap(whose(depth) " has no result " seen[depth])
+	}
+	END {
+		if (!started)
+			print "it has not begun"
+		else if (!planned)
+			gap("the whole has no plan")
+		for (depth = 40; depth >= 0; depth -= 4)
+			close_depth(depth)
+	}'
+}
+
+# The same for the TAP output of the selftests, which is flat, one after the other. A test
+# is named only when it begins.
+tap_gaps() {
+	console | awk '
+	function gap(text) {
+		if (!found++)
+			print "the selftest has " text
+	}
+	function close_program() {
+		if (begun && !plan)
+			gap("no plan")
+		if (seen < plan)
+			gap(seen + 0 " of " plan " results")
+		if (begun && !totals)
+			gap("no totals")
+		planned = plan = seen = sum = totals = 0
+		name = ""
+	}
+	/^init: [0-9]+ programs$/ { programs = $2 + 0 }
+	/^TAP version / { close_program(); begun++; next }
+	!begun { next }
+	/^1\.\.[0-9]+$/ {
+		if (planned++)
+			gap("two plans")
+		plan = substr($1, 4) + 0
+	}
+	/^# +RUN / { name = $3 }
+	/^(not )?ok [0-9]+( |$)/ {
+		number = $1 == "not" ? $3 : $2
+		if (number != ++seen)
+			gap("no result " seen)
+		if (name == "")
+			gap("no name for result " number)
+		name = ""
+	}
+	/^# Totals: pass:/ {
+		for (i = 3; i <= NF; i++) {
+			split($i, total, ":")
+			sum += total[2]
+		}
+		totals++
+		if (sum != seen)
+			gap(seen + 0 " results, and says " sum)
+	}
+	END {
+		if (!begun)
+			gap("not begun")
+		close_program()
+		if (begun != programs)
+			gap(begun + 0 " of " programs + 0 " programs")
+	}'
+}
+
+# number of the line, suite, verdict, case, reason
+results() {
+	console | awk -v OFS='\t' '
+	/^    # Subtest: / { suite = $3 }
+	/^TAP version / { tap = 1 }
+	tap && /^# +RUN / {
+		suite = name = $3
+		sub(/\..*/, "", suite)
+		suite = "mmu_notifier_" suite
+		sub(/^[^.]*\./, "", name)
+	}
+	(tap ? /^(not )?ok [0-9]+ / : /^    (not )?ok [0-9]+ /) {
+		verdict = $1 == "not" ? "fail" : / # SKIP/ ? "skip" : "pass"
+		reason = verdict == "skip" ? $0 : ""
+		sub(/^.* # SKIP ?/, "", reason)
+		print NR, suite, verdict, tap ? name : $1 == "not" ? $4 : $3, reason
+	}'
+}
+
+# Each address belongs to the case whose result comes next.
+executed() {
+	awk -F '\t' -v OFS='\t' '
+	BEGIN { i = 1 }
+	NR == FNR {
+		end[++n] = $1
+		test[n] = $2 OFS $4
+		next
+	}
+	{
+		while (i <= n && end[i] < $1)
+			i++
+		if (i <= n && !seen[$2, i]++)
+			print $2, test[i]
+	}' "$log.results" "$log.trace"
+}
+
+count() {
+	awk -F '\t' -v verdict="$1" '$2 == verdict { n++ } END { print n + 0 }' "$log.cases"
+}
+
+broken() {
+	note "--- the last lines of $(short "$log"):"
+	tail -n 20 "$log" >&2
+	note "---"
+	echo "error: $(short "$kernel"): $*; the console is in $(short "$log")" >&2
+	exit 2
+}
+
+judge() {
+	local line gaps failed
+
+	results >"$log.results"
+	cut -f 2- "$log.results" | atomic "$log.cases"
+	[ -z "$addresses" ] || executed | atomic "$log.executed"
+	rm -f "$log.results" "$log.trace"
+	line=$(complaint)
+	gaps=
+	[ -z "$kunit" ] || gaps=$(ktap_gaps)
+	[ -z "$initrd" ] || gaps=${gaps:-$(tap_gaps)}
+	[ -z "$line" ] || broken "the kernel says '$line'"
+	case $status in
+	0) ;;
+	124 | 137) broken "no end after $seconds s; it hangs, or -t is too short" ;;
+	*) broken "QEMU failed with status $status: $(head -n 1 "$log.err")" ;;
+	esac
+	[ -z "$gaps" ] || broken "the test output is incomplete: $gaps"
+	grep -qa 'reboot: Power down' "$log" || broken "the machine was reset, the kernel did not power off"
+
+	failed=$(awk -F '\t' '$2 == "fail" { printf " %s", $3 }' "$log.cases")
+	if [ -n "$failed" ] || grep -qa '^ *not ok ' <(console); then
+		echo "error: $(short "$kernel"): $(count fail) failed, $(count pass) passed:$failed; the console is in $(short "$log")" >&2
+		exit 1
+	fi
+	note "$(short "$kernel"): $(count pass) passed, $(count skip) skipped ($SECONDS s)"
+}
+
+# --- arguments ------------------------------------------------------------
+
+while getopts :k:o:i:t:s:a:p:x:e:cn option; do
+	case $option in
+	k) kernel=$OPTARG ;;
+	o) log=$OPTARG ;;
+	i) initrd=$OPTARG ;;
+	t) seconds=$OPTARG ;;
+	s) ncpus=$OPTARG ;;
+	a) functions=$OPTARG ;;
+	p) plugin=$OPTARG ;;
+	x) addresses=$OPTARG ;;
+	e) events=$OPTARG ;;
+	c) count=1 ;;
+	n) kunit= ;;
+	*) usage "what is -$OPTARG?" ;;
+	esac
+done
+shift $((OPTIND - 1))
+
+[ -n "$kernel" ] || usage "-k is missing"
+[ -n "$log" ] || usage "-o is missing"
+is_number "$seconds" || usage "-t $seconds is no number of seconds"
+is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
+[ "$ncpus" -le 8 ] || usage "-s $ncpus is more than the 8 CPUs of the kernel"
+[[ $functions =~ ^[0-8]$ ]] || usage "-a $functions is no number of functions, which is 8 at most"
+[ -s "$kernel" ] || die "there is no kernel $kernel; scripts/kernel/build.sh makes one"
+[ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/kernel/initrd.sh makes one"
+[ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
+[ -z "$addresses" ] || [ -z "$events" ] || usage "-x and -e exclude each other"
+[ -n "$kunit" ] || [ -n "$initrd" ] || usage "-n without -i has nothing to run"
+[ -z "$plugin" ] || [ -s "${plugin%%,*}" ] || die "there is no plugin ${plugin%%,*}; give a file that QEMU can load"
+[ -z "$plugin" ] || ncpus=1 count=1
+choose_machine
+[ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
+need_packages "${packages[@]}"
+need_commands "qemu-system-$system" awk timeout
+mkdir -p "$(dirname "$log")"
+rm -f "$log" "$log.cases" "$log.events"
+make_image
+machine
+[ "$functions" = 0 ] || amd_iommu
+[ -z "$initrd" ] || args+=(-initrd "$initrd")
+[ -z "$addresses" ] || log_execution
+[ -z "$events" ] || trace_events
+[ -z "$plugin" ] || args+=(-plugin "$plugin")
+[ -z "$count" ] || args+=(-icount "shift=0,sleep=off")
+args+=(-kernel "$image" -append "$(command_line "$@")")
+run_qemu
+judge

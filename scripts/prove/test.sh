@@ -1,0 +1,484 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# test.sh: all tests, from an empty machine. A step that fails does not stop the
+# others. The last line is "N passed, N failed", or "N passed, N failed, N skipped".
+#
+# scripts  the scripts on hostile input
+# sites    each CPU TLB flush is told to secondary TLBs, or exempt; the census finds what is not
+# base     stock without the callback: nothing is left of it, builds, boots
+# kunit    the series builds without warnings; its suites and its selftest in QEMU
+# reach    each site that is told was executed by a test
+# amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
+# control  the same kernel without its calls: each case of mmu_notifier_sites fails
+# mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
+# shell    make shell and make module, as somebody types them
+# exports  series and upgrade apply, checkpatch is content, the documentation builds
+#
+# With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control.
+# A kernel whose series has no tests yet: boots, the kernel builds and boots.
+#
+# TEST_ONLY="STEP..." runs only these, in that order. Each takes what it needs from git and from what it
+# builds itself, so the order does not matter, and none needs another.
+set -eu
+# shellcheck source=scripts/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+# shellcheck source=scripts/lib/kernel.sh
+. "$(dirname "$0")/../lib/kernel.sh"
+
+kernel=$(kernel_dir series)/vmlinux
+initrd=$BUILD/guest/initrd-$arch.cpio
+case $arch in
+arm64)
+	work=$BUILD/test-arm64
+	all_steps="kunit control"
+	;;
+*)
+	work=$BUILD/test
+	all_steps="scripts sites base kunit reach amd control mutants shell exports"
+	;;
+esac
+has_tests=$(series_names | grep -x tests || :)
+[ -n "$has_tests" ] || all_steps=boots
+sites=mmu_notifier_sites
+
+# --- results --------------------------------------------------------------
+
+# result ok|"not ok"|skip TEXT
+result() {
+	echo "$1 - $2" | tee -a "$results"
+}
+
+# attempt TEXT COMMAND...
+attempt() {
+	local text=$1
+
+	shift
+	if "$@"; then
+		result ok "$text"
+	else
+		result "not ok" "$text"
+	fi
+}
+
+# first_error FILE
+first_error() {
+	sed -n 's/^error: //p' "$1" | head -n 1
+}
+
+# Without the kernel there is nothing to judge.
+built() {
+	"$scripts/kernel/build.sh" "$1" && return
+	result "not ok" "$1 builds"
+	return 1
+}
+
+# What runs in user space.
+guest() {
+	"$scripts/kernel/initrd.sh" "$initrd" && return
+	result "not ok" "the guest's user space builds"
+	return 1
+}
+
+no_warnings() {
+	local file
+
+	file=$(kernel_dir "$1")/warnings
+	[ ! -s "$file" ] || { head -n 5 "$file" >&2; return 1; }
+}
+
+# --- prepare --------------------------------------------------------------
+
+step_prepare() {
+	need_packages "${kernel_packages[@]}" gnuplot-nox libxml2-utils python3-sphinx
+	result ok "packages are there"
+	attempt "the tree has stock, base and series" "$scripts/tree/tree.sh"
+	[ ! -f "$BUILD/moved.tsv" ] || note "$(short "$BUILD")/moved.tsv lists the patches that were merged"
+}
+
+# --- scripts --------------------------------------------------------------
+
+# Scripts that print "ok - ..." and "not ok - ..." lines, and at the end their numbers.
+script_tests="test-tree.sh test-boot.sh test-mutants.sh test-measure.sh test-check.sh"
+
+# In a process of its own: they run at the same time.
+script_test() {
+	"$scripts/tests/$1" >"$work/$1.log" 2>&1 || :
+}
+
+# Failures are shown with what follows them.
+count_script() {
+	local name=$1 log=$work/$1.log passed failed
+
+	grep -aE '^(not )?ok - ' "$log" >>"$results" || :
+	awk '/^(not )?ok - / { shown = /^not/ } shown' "$log"
+	passed=$(grep -ac '^ok - ' "$log" || :)
+	failed=$(grep -ac '^not ok - ' "$log" || :)
+	attempt "$name came to its end: $passed passed, $failed failed" \
+		[ "$(tail -n 1 "$log")" = "$passed passed, $failed failed" ]
+}
+
+step_scripts() {
+	local name
+
+	# shellcheck disable=SC2086 # one word per script
+	printf '%s\n' $script_tests | xargs -L 1 -P 2 "$scripts/prove/test.sh" script_test
+	for name in $script_tests; do
+		count_script "$name"
+	done
+}
+
+# --- sites ----------------------------------------------------------------
+
+says_nothing() {
+	local says=$work/says
+
+	"$@" >"$says" 2>&1 && [ ! -s "$says" ] && return
+	cat "$says" >&2
+	return 1
+}
+
+# Two runs of the census: once per tree and scripts.
+census_test() {
+	local log=$work/test-sites.sh.log id
+
+	id=$({
+		state_tree series
+		cat "$scripts"/prove/sites.sh "$scripts"/tests/test-{sites,lib}.sh
+	} | sha256sum)
+	[ "$(cat "$work/census.stamp" 2>/dev/null)" != "$id" ] || [ ! -f "$log" ] || return 0
+	script_test test-sites.sh
+	grep -q '^not ok' "$log" || atomic "$work/census.stamp" <<<"$id"
+}
+
+step_sites() {
+	attempt "each CPU TLB flush is told to secondary TLBs, or exempt" says_nothing "$scripts/prove/sites.sh" check
+	census_test
+	count_script test-sites.sh
+}
+
+# --- base -----------------------------------------------------------------
+
+# Reads all of the tree: once per base.
+base_is_clean() {
+	local stamp=$work/base.clean id
+
+	id=$({
+		state_tree base
+		sha256sum <"$BASE_DIR/check.sh"
+	})
+	[ "$(cat "$stamp" 2>/dev/null)" != "$id" ] || return 0
+	(take_source base && "$BASE_DIR/check.sh" "$source" >&2) && atomic "$stamp" <<<"$id"
+}
+
+# Without the test's own option, KUnit has nothing to run.
+base_boots() {
+	"$scripts/kernel/boot.sh" -k "$BUILD/kernels/base/vmlinux" -o "$work/base.log" &&
+		grep -qx '1\.\.0' "$work/base.log"
+}
+
+step_base() {
+	attempt "base has no trace of the callback" base_is_clean
+	built base || return 0
+	attempt "base builds without warnings" no_warnings base
+	attempt "base boots, runs no test, powers off" base_boots
+}
+
+# --- kunit ----------------------------------------------------------------
+
+# boot KERNEL LOG FILTER [ARGUMENT OF boot.sh...]: its status, with the messages in
+# LOG.says
+boot() {
+	local kernel=$1 log=$2 filter=$3
+
+	shift 3
+	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" "$@" "kunit.filter_glob=$filter" 2>"$log.says"
+}
+
+# The kernel's own parser, for people to read.
+summary() {
+	export_files series "$work/kunit" tools/testing/kunit
+	PYTHONDONTWRITEBYTECODE=1 python3 "$work/kunit/tools/testing/kunit/kunit.py" parse "$1"
+}
+
+report_cases() {
+	local suite verdict name reason
+
+	while IFS=$'\t' read -r suite verdict name reason; do
+		case $verdict in
+		pass) echo "ok - $suite: $name" >>"$results" ;;
+		skip) result skip "$suite: $name: ${reason:-no reason given}" ;;
+		*) result "not ok" "$suite: $name" ;;
+		esac
+	done <"$1.cases"
+}
+
+# run_suites LOG SUITE FILTER [ARGUMENT OF boot.sh...]: SUITE has to be among them
+run_suites() {
+	local log=$1 suite=$2 status=0
+
+	shift 2
+	boot "$kernel" "$log" "$@" || status=$?
+	attempt "kunit.py finds no failure" summary "$log"
+	if [ "$status" = 2 ]; then
+		cat "$log.says" >&2
+		result "not ok" "the kernel runs the suites: $(first_error "$log.says")"
+	fi
+	if [ -f "$log.cases" ]; then
+		report_cases "$log"
+		attempt "there are cases of $suite" grep -q "^$suite	" "$log.cases"
+	fi
+}
+
+step_kunit() {
+	built series || return 0
+	attempt "the series builds without warnings" no_warnings series
+	guest || return 0
+	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" "${selftest_boot[@]}"
+	attempt "there are cases of the selftest" grep -q '^mmu_notifier_user	' "$work/kunit.log.cases"
+	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
+}
+
+# --- reach ----------------------------------------------------------------
+
+# function, flush, place, tests: of the sites that are told
+told() {
+	awk -F '\t' -v OFS='\t' '
+	NR == FNR { tests[$1, $2] = $3; next }
+	FNR > 1 && $5 != "exempt" && $5 != "callers" { print $3, $4, $1 ":" $2, tests[$1, $2] }' \
+		"$BUILD/report/reach.tsv" "$BUILD/report/sites.tsv"
+}
+
+# Why no test can execute this flush, if so.
+why_unreached() {
+	awk -F '\t' -v name="$1" -v flush="$2" '$1 == name && $2 == flush { print $3; exit }' "$TREE_DIR/sites.unreached"
+}
+
+step_reach() {
+	local name flush place tests what reason
+
+	built series || return 0
+	"$scripts/prove/reach.sh"
+	told >"$work/told"
+	while IFS=$'\t' read -r name flush place tests; do
+		what="$name(): $flush() ($place)"
+		reason=$(why_unreached "$name" "$flush")
+		case $tests:${reason:+known} in
+		-:) result "not ok" "$what is reached by no test" ;;
+		-:known) note "$what cannot be reached: $reason" ;;
+		"not built":*) note "$what is not in this kernel" ;;
+		*) echo "ok - $what is reached by ${tests//,/, }" >>"$results" ;;
+		esac
+	done <"$work/told"
+}
+
+# --- amd ------------------------------------------------------------------
+
+# What the case that shows its commands has decoded, with their places in the buffer.
+decoded() {
+	sed -nE 's/^.*# v2_as_qemu_sees_it: cmd\t//p' "$1" | tr '\t' ' '
+}
+
+# QEMU's trace in the same form.
+executed() {
+	awk '
+	function number(text) { return substr(text, 3) }
+	$1 == "amdvi_command_exec" { place = number($6) }
+	$1 == "amdvi_completion_wait" { print place, "completion_wait", number($8), number($12) }
+	$1 == "amdvi_pages_inval" { print place, "pages_inval", number($6) }
+	$1 == "amdvi_iotlb_inval" { print place, "iotlb_inval" }
+	$1 == "amdvi_ppr_exec" { print place, "ppr_exec" }' "$1"
+}
+
+# QEMU executed just these commands one after the other.
+as_executed() {
+	decoded "$1" >"$work/decoded"
+	executed "$1.events" >"$work/executed"
+	[ "$(wc -l <"$work/decoded")" -ge 8 ] &&
+		awk '
+		NR == FNR { wanted = wanted $0 "\n"; next }
+		{ all = all $0 "\n" }
+		END { exit !index("\n" all, "\n" wanted) }' "$work/decoded" "$work/executed"
+}
+
+step_amd() {
+	local events=amdvi_command_exec,amdvi_completion_wait,amdvi_pages_inval,amdvi_iotlb_inval,amdvi_ppr_exec
+
+	built series || return 0
+	run_suites "$work/amd.log" amd_iommu_v2 'amd_iommu_v2*' -a 2 -t 240 -e "$events" iommu=pt
+	attempt "QEMU has executed the commands as they were decoded, in that order" as_executed "$work/amd.log"
+}
+
+# --- control --------------------------------------------------------------
+
+report_control() {
+	local verdict name reason
+
+	while IFS=$'\t' read -r _ verdict name reason; do
+		case $verdict in
+		fail) result ok "negative control: $name fails without its call" ;;
+		skip) result skip "negative control: $name: ${reason:-no reason given}" ;;
+		*) result "not ok" "negative control: $name passes, and nothing was called" ;;
+		esac
+	done <"$1.cases"
+}
+
+step_control() {
+	local mutant=$work/control.vmlinux log=$work/control.log status=0
+
+	built series || return 0
+	case $arch in
+	arm64) "$scripts/prove/mutate.sh" ret "$kernel" "$mutant" __mmu_notifier_invalidate_range ;;
+	*) "$scripts/prove/mutate.sh" knock "$kernel" "$mutant" all ;;
+	esac
+	boot "$mutant" "$log" "$sites" || status=$?
+	rm -f "$mutant"
+	case $status in
+	0) result "not ok" "negative control: no case fails" ;;
+	1) report_control "$log" ;;
+	*)
+		cat "$log.says" >&2
+		result "not ok" "negative control: $(first_error "$log.says")"
+		;;
+	esac
+}
+
+# --- mutants --------------------------------------------------------------
+
+step_mutants() {
+	built series || return 0
+	guest || return 0
+	"$scripts/prove/mutants.sh" -t calls order gate amd >"$work/mutants.out" || :
+	cat "$work/mutants.out" >>"$results"
+	grep -v '^ok - ' "$work/mutants.out" || :
+	attempt "there are mutants" grep -q ' - mutant ' "$work/mutants.out"
+}
+
+# --- boots ----------------------------------------------------------------
+
+# What the tests would be has no suite: KUnit has nothing to run.
+kernel_boots() {
+	"$scripts/kernel/boot.sh" -k "$kernel" -o "$work/boots.log" -t 240 && grep -qx '1\.\.0' "$work/boots.log"
+}
+
+step_boots() {
+	built series || return 0
+	attempt "$(tgit log -1 --format=%s stock) with $(all_patches | wc -l) patches boots, runs no test, powers off" kernel_boots
+}
+
+# --- exports --------------------------------------------------------------
+
+# make shell and make module, in the kernel that there is.
+step_shell() {
+	built series || return 0
+	script_test test-shell.sh
+	count_script test-shell.sh
+}
+
+# Other pages of mm refer to what is not in this part of the documentation, and are
+# warned about.
+documentation() (
+	rm -rf "$BUILD/doc"
+	kbuild_environment
+	take_source series
+	if ! make -C "$source" O="$BUILD/doc" SPHINXDIRS=mm htmldocs >"$work/doc.log" 2>&1 ||
+		[ ! -s "$BUILD/doc/Documentation/output/mm/mmu_notifier.html" ]; then
+		show_build_errors "$work/doc.log"
+		return 1
+	fi
+	! grep mmu_notifier "$work/doc.log" >&2
+)
+
+step_exports() {
+	local patch
+
+	attempt "git am of the exported series gives the series" "$scripts/tree/export.sh" series
+	attempt "patch of the exported upgrade gives the series" "$scripts/tree/export.sh" upgrade
+	attempt "make htmldocs has no warning about mmu_notifier.rst" documentation
+	for patch in "$BUILD"/series/*/[0-9]*.patch; do
+		case ${patch##*/} in
+		0000-*) ;;
+		*) attempt "checkpatch --strict: ${patch#"$BUILD"/series/}" "$scripts/tree/checkpatch.sh" "$patch" ;;
+		esac
+	done
+}
+
+# --- all ------------------------------------------------------------------
+
+# Each in a subshell: what fails in one ends that one.
+run_step() {
+	local name=$1 start=$SECONDS status
+
+	say "$name"
+	results=$work/$name.results
+	: >"$results"
+	set +e
+	(
+		set -e
+		"step_$name"
+	)
+	status=$?
+	set -e
+	[ "$status" = 0 ] || result "not ok" "$name: the step has broken off, its message is above"
+	echo "$name $((SECONDS - start))" >>"$work/times"
+}
+
+# count ok|"not ok"|skip FILE...
+count() {
+	local what=$1
+
+	shift
+	cat "$@" | grep -ac "^$what - " || :
+}
+
+show_summary() {
+	local name seconds results
+
+	echo
+	printf '%-10s %7s %7s %7s   %s\n' step passed failed skipped time
+	while read -r name seconds; do
+		results=$work/$name.results
+		printf '%-10s %7s %7s %7s   %s\n' "$name" "$(count ok "$results")" \
+			"$(count "not ok" "$results")" "$(count skip "$results")" "$(minutes "$seconds")"
+	done <"$work/times"
+	echo
+	grep -ah '^not ok - ' "$work"/*.results || :
+	echo "This took $(minutes "$SECONDS"). Logs are in $(short "$work")."
+}
+
+finish() {
+	local passed failed skipped
+
+	show_summary
+	passed=$(count ok "$work"/*.results)
+	failed=$(count "not ok" "$work"/*.results)
+	skipped=$(count skip "$work"/*.results)
+	echo "$passed passed, $failed failed$([ "$skipped" = 0 ] || echo ", $skipped skipped")"
+	[ "$failed" = 0 ]
+}
+
+main() {
+	local name names only
+
+	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
+		[[ " $all_steps " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps"
+	done
+	only=${TEST_ONLY:-$all_steps}
+	names="prepare ${only//,/ }"
+	only_one test
+	mkdir -p "$work"
+	rm -f "$work"/*.results "$work/times"
+	# shellcheck disable=SC2086 # one word per step
+	set -- $names
+	steps $#
+	for name; do
+		run_step "$name"
+	done
+	finish
+}
+
+case ${1:-} in
+"") main ;;
+script_test) "$@" ;;
+*) die "usage: test.sh; TEST_ONLY= takes names of steps" ;;
+esac
