@@ -18,6 +18,7 @@
 #include <kunit/test.h>
 #include <linux/anon_inodes.h>
 #include <linux/completion.h>
+#include <linux/falloc.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
@@ -42,6 +43,7 @@
 #include <linux/uaccess.h>
 #include <asm/tlb.h>
 
+#include <trace/events/kmem.h>
 #include <trace/events/mmu_notifier.h>
 
 #include "shadow_tlb.h"
@@ -826,6 +828,80 @@ static void mn_mremap_of_a_pmd_table(struct kunit *test)
 	mn_move_table(test, PUD_SIZE);
 }
 
+/*
+ * Another CPU zaps what a file is mapped by, while mremap() allocates the first
+ * page table for the new place.  That needs i_mmap_rwsem only, which mremap()
+ * does not hold there.
+ */
+struct mn_zapper {
+	struct task_struct *mover;
+	struct file *file;
+	void (*zap)(struct mn_zapper *zapper);
+	bool held, zapped;
+	struct completion go, done;
+};
+
+/* A page-table page is the first zeroed page that mremap() allocates. */
+static void mn_hold_mover(void *data, struct page *page, unsigned int order,
+			  gfp_t gfp, int migratetype)
+{
+	unsigned long end = jiffies + 10 * HZ;
+	struct mn_zapper *zapper = data;
+
+	if (current != zapper->mover || zapper->held || order ||
+	    !(gfp & __GFP_ZERO))
+		return;
+	zapper->held = true;
+	complete(&zapper->go);
+	while (!smp_load_acquire(&zapper->zapped) && time_before(jiffies, end))
+		cpu_relax();
+}
+
+static int mn_zapper_run(void *data)
+{
+	struct mn_zapper *zapper = data;
+
+	wait_for_completion(&zapper->go);
+	if (zapper->held)
+		zapper->zap(zapper);
+	smp_store_release(&zapper->zapped, true);
+	kthread_complete_and_exit(&zapper->done, 0);
+}
+
+static void mn_mremap_while_zapped(struct kunit *test, unsigned long addr,
+				   unsigned long len, unsigned long to,
+				   struct mn_zapper *zapper)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct task_struct *task;
+	unsigned int here;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU only");
+	here = get_cpu();
+	put_cpu();
+	init_completion(&zapper->go);
+	init_completion(&zapper->done);
+	task = kthread_create(mn_zapper_run, zapper, "mn_zapper");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	kthread_bind(task, cpumask_any_but(cpu_online_mask, here));
+	wake_up_process(task);
+	KUNIT_EXPECT_EQ(test, register_trace_mm_page_alloc(mn_hold_mover,
+							   zapper), 0);
+	zapper->mover = current;
+	KUNIT_EXPECT_EQ(test, mn_mremap(mm, addr, len, to), 0);
+	zapper->mover = NULL;
+	unregister_trace_mm_page_alloc(mn_hold_mover, zapper);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_TRUE(test, zapper->held);
+	complete(&zapper->go);
+	wait_for_completion(&zapper->done);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+}
+
 /* Transparent huge pages. */
 
 static bool mn_is_thp(struct mm_struct *mm, unsigned long addr)
@@ -1115,6 +1191,42 @@ static void mn_thp_of_a_file(struct kunit *test)
 	mn_expect_clean(test);
 }
 
+static void mn_punch(struct mn_zapper *zapper)
+{
+	vfs_fallocate(zapper->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		      0, PMD_SIZE);
+}
+
+/* What was a huge page when mremap() looked is nothing when it moves it. */
+static void mn_thp_mremap_while_a_hole_is_punched(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, to = addr + 2 * PUD_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_zapper zapper = { .zap = mn_punch };
+	pmd_t *pmd;
+
+	mn_need_thp(test);
+	zapper.file = shmem_file_setup("mn_test", PMD_SIZE, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(zapper.file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(zapper.file, addr, PMD_SIZE,
+				      PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	/* The mapping keeps it. */
+	fput(zapper.file);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, PMD_SIZE), 0);
+	if (do_madvise(mm, addr, PMD_SIZE, MADV_COLLAPSE) ||
+	    mn_read(addr, PAGE_SIZE) || !mn_is_thp(mm, addr))
+		kunit_skip(test, "no huge page to be had");
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	mn_mremap_while_zapped(test, addr, PMD_SIZE, to, &zapper);
+	pmd = pmd_offset(pud_offset(p4d_offset(pgd_offset(mm, to), to), to),
+			 to);
+	KUNIT_EXPECT_TRUE(test, pmd_none(*pmd));
+	/* A page table at physical address 0 is not to be freed. */
+	if (!pmd_none(*pmd))
+		pmd_clear(pmd);
+}
+
 /* Huge PUDs: 1 GiB of device memory, as a driver maps it. */
 
 #ifdef CONFIG_HAVE_ARCH_TRANSPARENT_HUGEPAGE_PUD
@@ -1206,6 +1318,43 @@ static void mn_huge_pud_mremap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, to, 4 * PAGE_SIZE), 0U);
 	mn_expect_clean(test);
 }
+static void mn_huge_pud_mprotect(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	mn_prepare_pud(test, addr);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, PUD_SIZE, 0, VM_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PUD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
+}
+
+static void mn_truncate(struct mn_zapper *zapper)
+{
+	unmap_mapping_range(zapper->file->f_mapping, 0, PUD_SIZE, 1);
+}
+
+static void mn_huge_pud_mremap_while_truncated(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, to = addr + 2 * P4D_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_zapper zapper = { .zap = mn_truncate };
+	pud_t *pud;
+
+	mn_prepare_pud(test, addr);
+	/* The mapping keeps it. */
+	zapper.file = vma_lookup(mm, addr)->vm_file;
+	mn_mremap_while_zapped(test, addr, PUD_SIZE, to, &zapper);
+	pud = pud_offset(p4d_offset(pgd_offset(mm, to), to), to);
+	KUNIT_EXPECT_TRUE(test, pud_none(*pud));
+	/* A page table at physical address 0 is not to be freed. */
+	if (!pud_none(*pud))
+		pud_clear(pud);
+}
 #else
 static void mn_huge_pud_split(struct kunit *test)
 {
@@ -1213,6 +1362,16 @@ static void mn_huge_pud_split(struct kunit *test)
 }
 
 static void mn_huge_pud_mremap(struct kunit *test)
+{
+	kunit_skip(test, "this architecture has no huge PUDs");
+}
+
+static void mn_huge_pud_mprotect(struct kunit *test)
+{
+	kunit_skip(test, "this architecture has no huge PUDs");
+}
+
+static void mn_huge_pud_mremap_while_truncated(struct kunit *test)
 {
 	kunit_skip(test, "this architecture has no huge PUDs");
 }
@@ -1965,8 +2124,11 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_thp_madvise_cold),
 	KUNIT_CASE(mn_thp_madvise_free),
 	KUNIT_CASE(mn_thp_of_a_file),
+	KUNIT_CASE(mn_thp_mremap_while_a_hole_is_punched),
 	KUNIT_CASE(mn_huge_pud_split),
 	KUNIT_CASE(mn_huge_pud_mremap),
+	KUNIT_CASE(mn_huge_pud_mremap_while_truncated),
+	KUNIT_CASE(mn_huge_pud_mprotect),
 	KUNIT_CASE(mn_hugetlb_munmap),
 	KUNIT_CASE(mn_hugetlb_cow_after_fork),
 	KUNIT_CASE(mn_hugetlb_mprotect),
