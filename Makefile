@@ -3,7 +3,7 @@
 # Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test shell module sites mutants amd bench debug check report clean
+.PHONY: help tree refresh series upgrade run test shell module sites mutants amd bench debug check model report clean
 .NOTPARALLEL:
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo 'make mutants   faults in the kernel: which test finds each         scripts/prove/mutants.sh'
 	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
+	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
 	@echo 'make amd       commands of the AMD IOMMUv2 driver                  scripts/measure/amd.sh'
 	@echo 'make bench     what the callback costs                             scripts/measure/bench.sh'
 	@echo 'make report    all of this as a page with pictures                 scripts/report/report.sh'
@@ -74,6 +75,9 @@ debug:
 
 check:
 	@scripts/prove/check.sh
+
+model:
+	@scripts/prove/model.sh
 
 report:
 	@scripts/report/report.sh

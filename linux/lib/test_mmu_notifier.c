@@ -46,6 +46,7 @@
 #include <trace/events/kmem.h>
 #include <trace/events/mmu_notifier.h>
 
+#include "../mm/internal.h"
 #include "shadow_tlb.h"
 
 /* Far from anything else: what is mapped here has page tables of its own. */
@@ -853,6 +854,7 @@ static void mn_hold_mover(void *data, struct page *page, unsigned int order,
 		return;
 	zapper->held = true;
 	complete(&zapper->go);
+	/* What the zapper has done comes before its release. */
 	while (!smp_load_acquire(&zapper->zapped) && time_before(jiffies, end))
 		cpu_relax();
 }
@@ -864,6 +866,7 @@ static int mn_zapper_run(void *data)
 	wait_for_completion(&zapper->go);
 	if (zapper->held)
 		zapper->zap(zapper);
+	/* The mover acquires it, and sees what was zapped. */
 	smp_store_release(&zapper->zapped, true);
 	kthread_complete_and_exit(&zapper->done, 0);
 }
@@ -1318,6 +1321,7 @@ static void mn_huge_pud_mremap(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, to, 4 * PAGE_SIZE), 0U);
 	mn_expect_clean(test);
 }
+
 static void mn_huge_pud_mprotect(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
@@ -1911,25 +1915,122 @@ static void mn_reclaimed_huge_page(struct kunit *test)
 	mn_expect_clean(test);
 }
 
-/* A gather within a gather: the inner one must not trust its own range. */
-static void mn_nested_gather(struct kunit *test)
+/*
+ * Gathers that meet: the outer one is not finished, so it may have changed
+ * entries and not flushed them.  The inner one flushes for both.  Secondary TLBs
+ * are told of what it looked at, and keep the rest.
+ */
+enum mn_inner {
+	MN_DONTNEED,
+	MN_FREE,
+	MN_COLD,
+	MN_PAGEOUT,
+	MN_PROTECT,
+	MN_UNMAP,
+	MN_NR_INNER
+};
+
+static int mn_inner(struct mm_struct *mm, enum mn_inner what,
+		    unsigned long addr, unsigned long len)
 {
-	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	static const int advice[] = {
+		[MN_DONTNEED] = MADV_DONTNEED,
+		[MN_FREE] = MADV_FREE,
+		[MN_COLD] = MADV_COLD,
+		[MN_PAGEOUT] = MADV_PAGEOUT,
+	};
+
+	switch (what) {
+	case MN_PROTECT:
+		return mn_mprotect(mm, addr, len, 0, VM_WRITE);
+	case MN_UNMAP:
+		return vm_munmap(addr, len);
+	default:
+		return do_madvise(mm, addr, len, advice[what]);
+	}
+}
+
+static void mn_gather_zaps(struct kunit *test, struct mmu_gather *tlb,
+			   unsigned long addr, unsigned long len)
+{
 	struct mm_struct *mm = mn_test(test)->mm;
+
+	mmap_read_lock(mm);
+	unmap_page_range(tlb, vma_lookup(mm, addr), addr, addr + len, NULL);
+	mmap_read_unlock(mm);
+}
+
+/* What is zapped already is not there for the inner one, but for the device. */
+static void mn_nested_gather_finds_nothing(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned long calls, addr, page;
 	struct mmu_gather outer;
+	enum mn_inner what;
+
+	for (what = 0; what < MN_NR_INNER; what++) {
+		addr = TEST_BASE + what * PMD_SIZE;
+		page = addr + PAGE_SIZE;
+		mn_prepare(test, addr, 4 * PAGE_SIZE);
+		tlb_gather_mmu(&outer, mm);
+		mn_gather_zaps(test, &outer, page, PAGE_SIZE);
+		calls = mn_calls(test);
+		KUNIT_EXPECT_EQ(test, mn_inner(mm, what, page, PAGE_SIZE), 0);
+		KUNIT_EXPECT_EQ_MSG(test, mn_dev_has(test, page, PAGE_SIZE), 0U,
+				    "operation %d", what);
+		KUNIT_EXPECT_EQ_MSG(test, mn_calls_outside(test, calls, page,
+							   PAGE_SIZE), 0U,
+				    "operation %d", what);
+		tlb_finish_mmu(&outer);
+		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 3U);
+		mn_expect_clean(test);
+	}
+}
+
+/* A flush in the middle is for what the inner one has changed itself. */
+static void mn_nested_gather_flushes_in_the_middle(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mmu_gather outer, inner;
 
 	mn_prepare(test, addr, len);
-	calls = mn_calls(test);
 	tlb_gather_mmu(&outer, mm);
-	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, PAGE_SIZE, MADV_DONTNEED),
-			0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, 0,
-					    ALIGN(mm->task_size, PGDIR_SIZE)),
-			1U);
-	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	mn_gather_zaps(test, &outer, addr, PAGE_SIZE);
+	tlb_gather_mmu(&inner, mm);
+	mn_gather_zaps(test, &inner, addr, 3 * PAGE_SIZE);
+	tlb_flush_mmu(&inner);
+	tlb_finish_mmu(&inner);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 1U);
 	tlb_finish_mmu(&outer);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, MN_GATHER_FLUSHES);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 1U);
 	mn_expect_clean(test);
+}
+
+/* Each way to look at entries says which. */
+static void mn_nested_gather_keeps_the_rest(struct kunit *test)
+{
+	unsigned long addr, page, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mmu_gather outer;
+	enum mn_inner what;
+
+	for (what = 0; what < MN_NR_INNER; what++) {
+		addr = TEST_BASE + what * PMD_SIZE;
+		page = addr + PAGE_SIZE;
+		mn_prepare(test, addr, 4 * PAGE_SIZE);
+		tlb_gather_mmu(&outer, mm);
+		calls = mn_calls(test);
+		KUNIT_EXPECT_EQ(test, mn_inner(mm, what, page, PAGE_SIZE), 0);
+		KUNIT_EXPECT_EQ_MSG(test, mn_calls_outside(test, calls, page,
+							   PAGE_SIZE), 0U,
+				    "operation %d", what);
+		KUNIT_EXPECT_GE(test, mn_calls(test) - calls, 1UL);
+		tlb_finish_mmu(&outer);
+		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 3U);
+		mn_expect_clean(test);
+	}
 }
 
 /* The topmost page tables map more than there are user addresses. */
@@ -1944,6 +2045,49 @@ static void mn_nested_gather_frees_the_last_tables(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
 	tlb_finish_mmu(&outer);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	mn_expect_clean(test);
+}
+
+/* Who does not say what was looked at, has looked at everything. */
+static void mn_nested_gather_does_not_say(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mmu_gather outer, inner;
+
+	mn_prepare(test, addr, len);
+	tlb_gather_mmu(&outer, mm);
+	calls = mn_calls(test);
+	tlb_gather_mmu(&inner, mm);
+	tlb_finish_mmu(&inner);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, 0,
+					    ALIGN(mm->task_size, PGDIR_SIZE)),
+			1U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	tlb_finish_mmu(&outer);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+}
+
+static void mn_nested_gather_of_hugetlb(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned long addr, small = TEST_BASE, calls;
+	struct mmu_gather outer;
+
+	mn_prepare(test, small, PAGE_SIZE);
+	addr = mn_prepare_hugetlb(test);
+	tlb_gather_mmu(&outer, mm);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, HUGE_SIZE, 0, VM_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HUGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, HUGE_SIZE, MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HUGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, HUGE_SIZE),
+			0U);
+	tlb_finish_mmu(&outer);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, small, PAGE_SIZE), 1U);
 	mn_expect_clean(test);
 }
 
@@ -2144,8 +2288,12 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
 	KUNIT_CASE(mn_reclaimed_page_is_written_to),
 	KUNIT_CASE(mn_reclaimed_huge_page),
-	KUNIT_CASE(mn_nested_gather),
+	KUNIT_CASE(mn_nested_gather_finds_nothing),
+	KUNIT_CASE(mn_nested_gather_flushes_in_the_middle),
+	KUNIT_CASE(mn_nested_gather_keeps_the_rest),
 	KUNIT_CASE(mn_nested_gather_frees_the_last_tables),
+	KUNIT_CASE(mn_nested_gather_does_not_say),
+	KUNIT_CASE(mn_nested_gather_of_hugetlb),
 	KUNIT_CASE(mn_page_tables_freed),
 	KUNIT_CASE(mn_empty_page_tables_freed),
 	KUNIT_CASE(mn_munmap_while_the_device_runs),

@@ -90,7 +90,7 @@ no_warnings() {
 # --- prepare --------------------------------------------------------------
 
 step_prepare() {
-	need_packages "${kernel_packages[@]}" gnuplot-nox libxml2-utils python3-sphinx
+	need_packages "${kernel_packages[@]}" bsdextrautils gnuplot-nox libxml2-utils python3-sphinx busybox-static expect procps
 	result ok "packages are there"
 	attempt "the tree has stock, base and series" "$scripts/tree/tree.sh"
 	[ ! -f "$BUILD/moved.tsv" ] || note "$(short "$BUILD")/moved.tsv lists the patches that were merged"

@@ -67,7 +67,7 @@ line_of() {
 
 # without_call FILE FUNCTION: the first call in it is gone
 without_call() {
-	edit "$1" "/[ *]$2(/,/^}/{/^\tmmu_notifier_invalidate_range(/,/;\$/d}"
+	edit "$1" "/^[a-z].*[ *]$2(/,/^}/{/^\tmmu_notifier_invalidate_range(/,/;\$/d}"
 }
 
 add_paths() {

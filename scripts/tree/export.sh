@@ -182,17 +182,18 @@ check_am() {
 		die "git am of the exported series gives another tree than 'series'; this is a bug in export.sh"
 }
 
-# What belongs to stock is of use without the rest.
+# Each of the fixes is of use to somebody who takes nothing else.
 check_fixes() {
 	local patch
 
-	export GIT_INDEX_FILE=$tmp/index
-	tgit read-tree stock
 	for patch in "$1"/[0-9]*.patch; do
-		[[ $patch = */0000-* ]] || tgit apply --cached --whitespace=nowarn "$patch" 2>"$tmp/err" ||
-			die "$(basename "$patch") of the fixes does not apply to stock: $(head -n 1 "$tmp/err"); it should not need 'base'"
+		[[ $patch != */0000-* ]] || continue
+		export GIT_INDEX_FILE=$tmp/index
+		tgit read-tree stock
+		tgit apply --cached --whitespace=nowarn "$patch" 2>"$tmp/err" ||
+			die "$(basename "$patch") of the fixes does not apply to stock by itself: $(head -n 1 "$tmp/err"); it should need neither 'base' nor the fixes before it"
+		unset GIT_INDEX_FILE
 	done
-	unset GIT_INDEX_FILE
 }
 
 # export_one NAME: the patches between the end of the last series and its own

@@ -1932,4 +1932,76 @@ TEST_F(user, two_threads_zap_while_the_device_runs)
 	expect_reloads(addr, 2 * len);
 }
 
+/*
+ * What threads unmap at the same time is their business: the device keeps pages
+ * that nobody touches.
+ */
+#define MAX_ZAPPERS	8
+#define INTERVALS	400
+
+struct idle_zapper {
+	pthread_t thread;
+	int cpu;
+	char *page;
+	bool *stop;
+	bool failed;
+};
+
+static void *zap_until_told(void *data)
+{
+	struct idle_zapper *zapper = data;
+
+	bind_to_cpu(zapper->cpu);
+	while (!__atomic_load_n(zapper->stop, __ATOMIC_ACQUIRE)) {
+		*zapper->page = 1;
+		zapper->failed |= madvise(zapper->page, page_size,
+					  MADV_DONTNEED);
+	}
+	return NULL;
+}
+
+TEST_F(user, idle_pages_stay_while_threads_zap)
+{
+	struct idle_zapper zappers[MAX_ZAPPERS];
+	size_t len = NR * page_size;
+	char *idle = map_small(len, 64 * page_size);
+	char *busy = map_pages(2 * MAX_ZAPPERS);
+	int nr, i, lost;
+	bool stop;
+
+	ASSERT_NE(NULL, idle);
+	ASSERT_NE(NULL, busy);
+	for (nr = 2; nr <= MAX_ZAPPERS; nr *= 2) {
+		stop = false;
+		for (i = 0; i < nr; i++) {
+			zappers[i] = (struct idle_zapper) {
+				.cpu = i % 2,
+				.page = busy + 2 * i * page_size,
+				.stop = &stop,
+			};
+			ASSERT_EQ(0, pthread_create(&zappers[i].thread, NULL,
+						    zap_until_told,
+						    &zappers[i]));
+		}
+		load(idle, len);
+		for (lost = 0, i = 0; i < INTERVALS; i++) {
+			usleep(2000);
+			if (dev_has(self->dev, idle, len) == NR)
+				continue;
+			lost++;
+			dev_read(self->dev, idle, len);
+		}
+		__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+		for (i = 0; i < nr; i++) {
+			pthread_join(zappers[i].thread, NULL);
+			EXPECT_FALSE(zappers[i].failed);
+		}
+		EXPECT_EQ(0, lost) {
+			TH_LOG("%d threads: lost in %d of %d intervals", nr,
+			       lost, INTERVALS);
+		}
+	}
+	expect_clean(_metadata, self->dev);
+}
+
 TEST_HARNESS_MAIN
