@@ -29,7 +29,7 @@
 
 #include "shadow_tlb.h"
 
-#define SHADOW_TLB_LEVELS	4	/* page, PTE table, PMD table, PUD table */
+#define SHADOW_TLB_LEVELS	5	/* page, tables of PTEs, PMDs, PUDs, P4Ds */
 
 struct shadow_walk {
 	struct {
@@ -65,11 +65,23 @@ static void shadow_walk_page(struct shadow_walk *walk, unsigned long addr,
 }
 
 /*
+ * What the mm calls present need not be valid: PROT_NONE, and huge entries that
+ * are about to be split.  On riscv, pte_access_permitted() and its siblings grant
+ * these, too.
+ */
+#ifdef CONFIG_RISCV
+#define shadow_valid(entry)	((entry) & _PAGE_PRESENT)
+#else
+#define shadow_valid(entry)	true
+#endif
+
+/*
  * Walks the page table the way hardware does, without locks: each entry is read
  * once.  Interrupts are off, so that page-table pages stay for as long as this
- * CPU uses the mm.
+ * CPU uses the mm.  The device goes by the top level that drivers give to their
+ * hardware, the oracle by that of the CPUs.
  */
-static void shadow_walk(struct mm_struct *mm, unsigned long addr,
+static void shadow_walk(struct mm_struct *mm, pgd_t *root, unsigned long addr,
 			struct shadow_walk *walk)
 {
 	pgd_t *pgdp, pgd;
@@ -81,10 +93,14 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 	lockdep_assert_irqs_disabled();
 	memset(walk, 0, sizeof(*walk));
 
-	pgdp = pgd_offset(mm, addr);
+	pgdp = pgd_offset_pgd(root, addr);
 	pgd = READ_ONCE(*pgdp);
 	if (pgd_none(pgd) || pgd_bad(pgd))
 		return;
+	if (!mm_p4d_folded(mm))
+		shadow_walk_found(walk, 4, addr, PGDIR_SIZE,
+				  page_to_pfn(pgd_page(pgd)), false);
+
 	p4dp = p4d_offset_lockless(pgdp, pgd, addr);
 	p4d = READ_ONCE(*p4dp);
 	if (p4d_none(p4d) || p4d_bad(p4d))
@@ -98,7 +114,8 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 	if (pud_none(pud) || !pud_present(pud))
 		return;
 	if (pud_leaf(pud)) {
-		if (pud_access_permitted(pud, false))
+		if (shadow_valid(pud_val(pud)) &&
+		    pud_access_permitted(pud, false))
 			shadow_walk_page(walk, addr,
 					 page_to_pfn(pud_page(pud)), PUD_MASK,
 					 pud_access_permitted(pud, true));
@@ -113,7 +130,8 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 	if (pmd_none(pmd) || !pmd_present(pmd))
 		return;
 	if (pmd_leaf(pmd)) {
-		if (pmd_access_permitted(pmd, false))
+		if (shadow_valid(pmd_val(pmd)) &&
+		    pmd_access_permitted(pmd, false))
 			shadow_walk_page(walk, addr, pmd_pfn(pmd), PMD_MASK,
 					 pmd_access_permitted(pmd, true));
 		return;
@@ -123,7 +141,7 @@ static void shadow_walk(struct mm_struct *mm, unsigned long addr,
 
 	ptep = pte_offset_map(&pmd, addr);
 	pte = READ_ONCE(*ptep);
-	if (pte_access_permitted(pte, false))
+	if (shadow_valid(pte_val(pte)) && pte_access_permitted(pte, false))
 		shadow_walk_page(walk, addr, pte_pfn(pte), PAGE_MASK,
 				 pte_access_permitted(pte, true));
 	pte_unmap(ptep);
@@ -221,7 +239,7 @@ static unsigned int shadow_unchanged(struct shadow_tlb *dev,
 	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
 		if (!e->valid || e->level || e->addr < start || e->addr >= end)
 			continue;
-		shadow_walk(dev->mm, e->addr, &walk);
+		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
 		found += !shadow_differs(e, &walk);
 	}
 	return found;
@@ -236,7 +254,7 @@ static int shadow_access(struct shadow_tlb *dev, unsigned long addr, bool write)
 
 	dev->stats.accesses++;
 	addr &= PAGE_MASK;
-	shadow_walk(dev->mm, addr, &walk);
+	shadow_walk(dev->mm, dev->pgd, addr, &walk);
 	allowed = walk.level[0].present && (!write || walk.level[0].write);
 
 	if (dev->blocked || dev->released) {
@@ -251,10 +269,15 @@ static int shadow_access(struct shadow_tlb *dev, unsigned long addr, bool write)
 		 * another page is mapped, or the old one freed, the access
 		 * goes to the wrong page.
 		 */
+		shadow_walk(dev->mm, dev->mm->pgd, addr, &walk);
 		if (e->freed ||
 		    (walk.level[0].present && walk.level[0].pfn != e->pfn))
 			dev->stats.stale_used++;
 		return 0;
+	}
+	if (e && dev->keeps_read_only) {
+		dev->stats.faults += allowed;
+		return -EFAULT;
 	}
 	for (level = 1; level < SHADOW_TLB_LEVELS; level++)
 		if (walk.level[level].present &&
@@ -449,7 +472,7 @@ struct shadow_tlb *shadow_tlb_bind(struct mm_struct *mm,
 				   enum shadow_tlb_policy policy)
 {
 	struct shadow_tlb *dev;
-	int ret;
+	int ret = -ENOMEM;
 
 	dev = kvzalloc(sizeof(*dev), GFP_KERNEL);
 	if (!dev)
@@ -457,6 +480,9 @@ struct shadow_tlb *shadow_tlb_bind(struct mm_struct *mm,
 	raw_spin_lock_init(&dev->lock);
 	dev->mm = mm;
 	dev->policy = policy;
+	dev->pgd = mm_device_pgd(mm);
+	if (!dev->pgd)
+		goto free;
 	dev->mn.ops = policy == SHADOW_TLB_INVALIDATE_RANGE ?
 		      &shadow_range_ops : &shadow_start_end_ops;
 	ret = shadow_watch(dev);
@@ -546,7 +572,7 @@ unsigned int shadow_tlb_stale(struct shadow_tlb *dev)
 	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
 		if (!e->valid)
 			continue;
-		shadow_walk(dev->mm, e->addr, &walk);
+		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
 		if (shadow_differs(e, &walk))
 			stale++;
 	}
@@ -600,7 +626,7 @@ unsigned int shadow_tlb_touch(struct shadow_tlb *dev)
 		if (!e->valid || e->level)
 			continue;
 		dev->stats.accesses++;
-		shadow_walk(dev->mm, e->addr, &walk);
+		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
 		if (e->freed || shadow_differs(e, &walk))
 			stale++;
 	}

@@ -92,6 +92,7 @@ struct shadow_tlb_entry {
 struct shadow_tlb {
 	struct mmu_notifier mn;
 	struct mm_struct *mm;
+	pgd_t *pgd;
 	struct list_head list;
 	enum shadow_tlb_policy policy;
 	/* Protects everything below; taken in interrupts when pages are freed. */
@@ -100,6 +101,8 @@ struct shadow_tlb {
 	/* operations between invalidate_range_start() and invalidate_range_end() */
 	unsigned int changing;
 	bool released;
+	/* a cached entry that forbids a write is not looked up again */
+	bool keeps_read_only;
 	unsigned long set_start, set_end;
 	struct shadow_tlb_stats stats;
 	struct shadow_tlb_call log[SHADOW_TLB_LOG];

@@ -10,19 +10,22 @@
  *	lost what changed, have kept what did not, and must not be able to reach
  *	a page that was freed.  Each of these cases fails if the call that it is
  *	about is not made.
- * mmu_notifier_api: registration, the gate, and the ranges that subscribers
- *	are given.
+ * mmu_notifier_api: registration, the gate, the ranges that subscribers are
+ *	given, and the top level of the page table that their hardware is given.
  * mmu_notifier_demo: the same device under four policies, as a table.
  */
 
 #include <kunit/test.h>
 #include <linux/anon_inodes.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/falloc.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/hugetlb.h>
+#include <linux/io.h>
+#include <linux/iommu.h>
 #include <linux/kthread.h>
 #include <linux/memblock.h>
 #include <linux/mempolicy.h>
@@ -41,11 +44,13 @@
 #include <linux/shmem_fs.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 #include <asm/tlb.h>
 
 #include <trace/events/kmem.h>
 #include <trace/events/mmu_notifier.h>
 
+#include "../drivers/iommu/iommu-sva-lib.h"
 #include "../mm/internal.h"
 #include "shadow_tlb.h"
 
@@ -304,6 +309,27 @@ static unsigned int mn_calls_outside(struct kunit *test, unsigned long from,
 	return found;
 }
 
+/*
+ * Entries of the device's page table that are not as those of the CPUs.  A walk
+ * sets accessed bits.  With PTI, user mappings are not executable for the CPU in
+ * the kernel; they are for a device.
+ */
+static unsigned int mn_top_level_differs(struct mm_struct *mm, pgd_t *pgd)
+{
+	unsigned int differs = 0;
+#ifdef CONFIG_ARCH_HAS_DEVICE_PGD
+	unsigned int i;
+
+	for (i = 0; i < PGD_KERNEL_START; i++)
+		differs += pgd_val(pgd[i]) & _PAGE_NX ||
+			   (pgd_val(pgd[i]) ^ pgd_val(mm->pgd[i])) &
+			   ~(_PAGE_NX | _PAGE_ACCESSED);
+	for (; i < PTRS_PER_PGD; i++)
+		differs += pgd_val(pgd[i]) != 0;
+#endif
+	return differs;
+}
+
 /* The guarantee, after any operation. */
 static void mn_expect_clean(struct kunit *test)
 {
@@ -316,6 +342,7 @@ static void mn_expect_clean(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, stats.stale_used, 0UL);
 	KUNIT_EXPECT_EQ(test, shadow_tlb_stale(dev), 0U);
 	KUNIT_EXPECT_EQ(test, shadow_tlb_touch(dev), 0U);
+	KUNIT_EXPECT_EQ(test, mn_top_level_differs(dev->mm, dev->pgd), 0U);
 }
 
 /*
@@ -637,12 +664,22 @@ static void mn_shared_mapping_write_protected(struct kunit *test)
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
 
-	/* The pages are dirty: flushed with the page table lock held. */
+	/*
+	 * A dirty page is flushed with the page table lock held.  Of several
+	 * each can have a call of its own: a task that ought to be scheduled
+	 * gives the lock back in between.
+	 */
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mn_test(test)->mm, addr, PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, do_madvise(mn_test(test)->mm, addr, len,
 					 MADV_DONTNEED), 0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	mn_expect_clean(test);
 	fput(file);
 #else
@@ -1855,12 +1892,23 @@ struct mn_reuse {
 	unsigned int reused;
 };
 
+static bool mn_is_mapped(unsigned long addr)
+{
+	struct page *page;
+
+	if (get_user_pages_fast_only(addr, 1, 0, &page) != 1)
+		return false;
+	put_page(page);
+	return true;
+}
+
 static void mn_reuse_end(struct mmu_notifier *mn,
 			 const struct mmu_notifier_range *range)
 {
 	struct mn_reuse *reuse = container_of(mn, struct mn_reuse, mn);
 
-	if (current != reuse->reclaimer)
+	/* A huge mapping was split first, and is all there. */
+	if (current != reuse->reclaimer || mn_is_mapped(range->start))
 		return;
 	mn_bystander_write(&reuse->by, range->start);
 	shadow_tlb_access(reuse->dev, range->start, false);
@@ -1871,18 +1919,17 @@ static const struct mmu_notifier_ops mn_reuse_ops = {
 	.invalidate_range_end = mn_reuse_end,
 };
 
-static void mn_reclaimed_page_is_written_to(struct kunit *test)
+/* Returns how often the other thread came in between. */
+static unsigned int mn_reuse_reclaimed(struct kunit *test, unsigned long addr,
+				       unsigned long len)
 {
-	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
 	struct mm_struct *mm = mn_test(test)->mm;
 	struct mn_reuse *reuse;
 
-	mn_skip_if_no_flush_is_deferred(test);
 	reuse = kunit_kzalloc(test, sizeof(*reuse), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, reuse);
 	reuse->mn.ops = &mn_reuse_ops;
 	reuse->dev = mn_test(test)->dev;
-	mn_prepare_lazyfree(test, addr, len);
 	mn_bystander_start(test, &reuse->by);
 	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&reuse->mn, mm), 0);
 	reuse->reclaimer = current;
@@ -1891,11 +1938,24 @@ static void mn_reclaimed_page_is_written_to(struct kunit *test)
 	mn_bystander_leave(&reuse->by);
 	mmu_notifier_unregister(&reuse->mn, mm);
 	KUNIT_EXPECT_EQ(test, reuse->by.ret, 0);
-	KUNIT_EXPECT_EQ(test, reuse->reused, 4U);
 	mn_expect_clean(test);
+	return reuse->reused;
 }
 
-/* It is split first, and then unmapped in small pieces. */
+static void mn_reclaimed_page_is_written_to(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+
+	mn_skip_if_no_flush_is_deferred(test);
+	mn_prepare_lazyfree(test, addr, len);
+	KUNIT_EXPECT_EQ(test, mn_reuse_reclaimed(test, addr, len), 4U);
+}
+
+/* What a split of a huge mapping calls for. */
+static const unsigned int mn_split_calls =
+	!IS_ENABLED(CONFIG_ARCH_SPLIT_KEEPS_SECONDARY_TLB);
+
+/* Its mapping is split, and then goes in small pieces, under one lock. */
 static void mn_reclaimed_huge_page(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
@@ -1910,9 +1970,354 @@ static void mn_reclaimed_huge_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_PAGEOUT), 0);
 	KUNIT_EXPECT_FALSE(test, mn_is_thp(mm, addr));
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
-	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, PMD_SIZE),
-			0U);
+	/* Split, where that needs a call, and unmapped. */
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE),
+			mn_split_calls + 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, mn_split_calls + 1UL);
 	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
+}
+
+static void mn_reclaimed_huge_page_is_written_to(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE;
+
+	mn_skip_if_no_flush_is_deferred(test);
+	mn_prepare_thp(test, addr);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, do_madvise(mn_test(test)->mm, addr, PMD_SIZE,
+					 MADV_FREE), 0);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_reuse_reclaimed(test, addr, PMD_SIZE), 1U);
+}
+
+/* Small pieces of it are mapped, and the rest is not: what is not is left alone. */
+static void mn_reclaimed_part_of_a_huge_page(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, hole = addr + 16 * PAGE_SIZE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct page *page;
+
+	mn_prepare_thp(test, addr);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, PMD_SIZE, MADV_FREE), 0);
+	lru_add_drain_all();
+	/* Another page there: this splits the mapping, not the huge page. */
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, hole, PAGE_SIZE, MADV_DONTNEED),
+			0);
+	KUNIT_ASSERT_EQ(test, mn_write(hole, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, get_user_pages_fast_only(addr, 1, 0, &page), 1);
+	calls = mn_calls(test);
+	lock_page(page);
+	try_to_unmap(page_folio(page), 0);
+	unlock_page(page);
+	put_page(page);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, hole - addr), 1U);
+	KUNIT_EXPECT_EQ(test,
+			mn_calls_with(test, calls, hole + PAGE_SIZE,
+				      addr + PMD_SIZE - hole - PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 2UL);
+	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
+}
+
+/* Mapped in two page tables: neither lock is dropped without the call. */
+static void mn_reclaimed_huge_page_across_page_tables(struct kunit *test)
+{
+	unsigned long from = TEST_BASE, addr = from + PMD_SIZE / 2, calls;
+	unsigned long to = from + 8 * PMD_SIZE + PMD_SIZE / 2;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct page *page;
+
+	mn_prepare_thp(test, from);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, from, PMD_SIZE, MADV_FREE), 0);
+	lru_add_drain_all();
+	KUNIT_ASSERT_EQ(test, mn_mremap(mm, from, PMD_SIZE, to), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, to, PMD_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, get_user_pages_fast_only(to, 1, 0, &page), 1);
+	addr = to + PMD_SIZE / 2;
+	calls = mn_calls(test);
+	lock_page(page);
+	try_to_unmap(page_folio(page), 0);
+	unlock_page(page);
+	put_page(page);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, to, PMD_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, to, PMD_SIZE / 2), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE / 2),
+			1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 2UL);
+	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
+}
+
+/* Migration goes the same way. */
+static void mn_migrated_in_small_pieces(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, calls;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct page *page;
+
+	mn_prepare_thp(test, addr);
+	mmap_read_lock(mm);
+	split_huge_pmd_address(vma_lookup(mm, addr), addr, false, NULL);
+	mmap_read_unlock(mm);
+	KUNIT_ASSERT_FALSE(test, mn_is_thp(mm, addr));
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, get_user_pages_fast_only(addr, 1, 0, &page), 1);
+	calls = mn_calls(test);
+	lock_page(page);
+	try_to_migrate(page_folio(page), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_clean(test);
+	mn_expect_in_time(test, calls);
+	remove_migration_ptes(page_folio(page), page_folio(page), false);
+	unlock_page(page);
+	put_page(page);
+	mn_expect_clean(test);
+}
+
+/*
+ * Where the flush has to come before the page table lock is dropped: without the
+ * lock, write-back finds that nobody maps the page any more and cleans it, and
+ * the device writes once more; or another page is faulted in.
+ */
+struct mn_lock_check {
+	struct mmu_notifier mn;
+	unsigned int calls;
+	unsigned int unlocked;
+};
+
+static spinlock_t *mn_lock_of(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d = p4d_offset(pgd, addr);
+	pud_t *pud;
+	pmd_t *pmd;
+
+	if (pgd_none(*pgd) || p4d_none(*p4d))
+		return NULL;
+	pud = pud_offset(p4d, addr);
+	if (pud_none(*pud) || pud_leaf(*pud))
+		return NULL;
+	pmd = pmd_offset(pud, addr);
+	if (!pmd_present(*pmd) || pmd_leaf(*pmd))
+		return pmd_lockptr(mm, pmd);
+	return pte_lockptr(mm, pmd);
+}
+
+static void mn_check_lock(struct mmu_notifier *mn, struct mm_struct *mm,
+			  unsigned long start, unsigned long end)
+{
+	struct mn_lock_check *check = container_of(mn, struct mn_lock_check,
+						   mn);
+	spinlock_t *ptl = mn_lock_of(mm, start);
+
+	check->calls++;
+	check->unlocked += !ptl || !spin_is_locked(ptl);
+}
+
+static const struct mmu_notifier_ops mn_lock_check_ops = {
+	.invalidate_range = mn_check_lock,
+};
+
+/* The calls of @op, and how many of them had no lock. */
+static void mn_expect_locked(struct kunit *test, const char *what,
+			     int (*op)(struct mm_struct *mm, unsigned long addr,
+				       unsigned long len),
+			     unsigned long addr, unsigned long len)
+{
+	struct mn_lock_check check = { .mn.ops = &mn_lock_check_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&check.mn, mm), 0);
+	KUNIT_EXPECT_EQ_MSG(test, op(mm, addr, len), 0, "%s", what);
+	KUNIT_EXPECT_GE_MSG(test, check.calls, 1U, "%s", what);
+	KUNIT_EXPECT_EQ_MSG(test, check.unlocked, 0U, "%s: of %u", what,
+			    check.calls);
+	mmu_notifier_unregister(&check.mn, mm);
+	mn_expect_clean(test);
+}
+
+static int mn_op_dontneed(struct mm_struct *mm, unsigned long addr,
+			  unsigned long len)
+{
+	return do_madvise(mm, addr, len, MADV_DONTNEED);
+}
+
+static int mn_op_move(struct mm_struct *mm, unsigned long addr,
+		      unsigned long len)
+{
+	return mn_mremap(mm, addr, len, addr + PMD_SIZE);
+}
+
+static int mn_op_reclaim(struct mm_struct *mm, unsigned long addr,
+			 unsigned long len)
+{
+	return do_madvise(mm, addr, len, MADV_PAGEOUT);
+}
+
+static int mn_op_write(struct mm_struct *mm, unsigned long addr,
+		       unsigned long len)
+{
+	return mn_write(addr, len);
+}
+
+static int mn_op_clean(struct mm_struct *mm, unsigned long addr,
+		       unsigned long len)
+{
+	struct page *page;
+	int ret;
+
+	if (get_user_pages_fast_only(addr, 1, 0, &page) != 1)
+		return -EFAULT;
+	lock_page(page);
+	ret = folio_mkclean(page_folio(page));
+	unlock_page(page);
+	put_page(page);
+	return ret == 1 ? 0 : -EINVAL;
+}
+
+static int mn_op_migrate(struct mm_struct *mm, unsigned long addr,
+			 unsigned long len)
+{
+	struct page *page;
+
+	if (get_user_pages_fast_only(addr, 1, 0, &page) != 1)
+		return -EFAULT;
+	lock_page(page);
+	try_to_migrate(page_folio(page), 0);
+	remove_migration_ptes(page_folio(page), page_folio(page), false);
+	unlock_page(page);
+	put_page(page);
+	return 0;
+}
+
+static void mn_flushed_before_the_lock_is_dropped(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+	struct mn_child child = { };
+	struct file *file;
+
+	if (!IS_ENABLED(CONFIG_SMP) || !USE_SPLIT_PTE_PTLOCKS)
+		kunit_skip(test, "no lock, or one for all");
+	file = shmem_file_setup("mn_test", len, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, len, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	fput(file);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	mn_expect_locked(test, "a page is cleaned", mn_op_clean, addr, len);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	mn_expect_locked(test, "dirty pages are moved", mn_op_move, addr, len);
+	addr += PMD_SIZE;
+	mn_expect_locked(test, "dirty pages are zapped", mn_op_dontneed, addr,
+			 len);
+
+	addr += PMD_SIZE;
+	mn_prepare(test, addr, len);
+	mn_expect_locked(test, "a page is migrated", mn_op_migrate, addr, len);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	mn_expect_locked(test, "pages are copied", mn_op_write, addr, len);
+	mn_child_leave(&child);
+	addr += PMD_SIZE;
+	mn_prepare_lazyfree(test, addr, len);
+	mn_expect_locked(test, "pages are reclaimed", mn_op_reclaim, addr, len);
+}
+
+/*
+ * A device that asks for a page by way of the IOMMU.  Nobody waits for the
+ * answer.
+ */
+static int mn_page_request(struct kunit *test, unsigned long addr, u32 perm)
+{
+#ifdef CONFIG_IOMMU_SVA
+	struct mm_struct *mm = mn_test(test)->mm;
+	const struct iommu_ops ops = { };
+	struct iommu_device iommu = { .ops = &ops };
+	struct dev_iommu param = { .iommu_dev = &iommu };
+	struct device *dev = kunit_kzalloc(test, sizeof(*dev), GFP_KERNEL);
+	struct iopf_queue *queue = iopf_queue_alloc("mn_test");
+	struct iommu_fault fault = {
+		.type = IOMMU_FAULT_PAGE_REQ,
+		.prm = {
+			.flags = IOMMU_FAULT_PAGE_REQUEST_PASID_VALID |
+				 IOMMU_FAULT_PAGE_REQUEST_LAST_PAGE,
+			.perm = perm,
+			.addr = addr,
+		},
+	};
+	int ret = -ENOMEM;
+
+	if (!dev || !queue)
+		goto free;
+	mutex_init(&param.lock);
+	dev->iommu = &param;
+	ret = iommu_sva_alloc_pasid(mm, 1, 100);
+	fault.prm.pasid = mm->pasid;
+	ret = ret ?: iopf_queue_add_device(queue, dev);
+	if (ret)
+		goto free;
+	mutex_lock(&param.lock);
+	ret = iommu_queue_iopf(&fault, dev);
+	mutex_unlock(&param.lock);
+	ret = ret ?: iopf_queue_flush_dev(dev);
+	iopf_queue_remove_device(queue, dev);
+free:
+	iopf_queue_free(queue);
+	return ret;
+#else
+	return -ENODEV;
+#endif
+}
+
+/*
+ * Only the right to write is granted, which nobody announces, and the device
+ * does not walk again before it reports that it must not write.
+ */
+static void mn_write_granted_to_a_device(struct kunit *test)
+{
+#ifdef CONFIG_IOMMU_SVA
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	struct shadow_tlb *dev = mn_test(test)->dev;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct file *file;
+
+	/* Shared and cleaned: read-only, and the next write is granted there. */
+	file = shmem_file_setup("mn_test", len, 0);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, len, PROT_READ | PROT_WRITE,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	fput(file);
+	KUNIT_EXPECT_EQ(test, mn_write(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_op_clean(mm, addr, PAGE_SIZE), 0);
+	KUNIT_EXPECT_EQ(test, mn_op_clean(mm, addr + PAGE_SIZE, PAGE_SIZE), 0);
+	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
+	dev->keeps_read_only = true;
+	KUNIT_EXPECT_EQ(test, shadow_tlb_access(dev, addr, true), -EFAULT);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_page_request(test, addr + 8,
+					      IOMMU_FAULT_PERM_READ |
+					      IOMMU_FAULT_PERM_WRITE), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_access(dev, addr, true), 0);
+	/* Nothing was granted to who reads: nothing to flush. */
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, mn_page_request(test, addr + PAGE_SIZE,
+					      IOMMU_FAULT_PERM_READ), 0);
+	KUNIT_EXPECT_EQ(test, mn_calls(test), calls);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_access(dev, addr + PAGE_SIZE, true),
+			-EFAULT);
+	mn_expect_clean(test);
+#else
+	kunit_skip(test, "no CONFIG_IOMMU_SVA");
+#endif
 }
 
 /*
@@ -2169,6 +2574,7 @@ struct mn_worker {
 	struct mn_test *ctx;
 	unsigned long addr;
 	unsigned int rounds;
+	bool begun;
 	int ret;
 	struct completion done;
 };
@@ -2288,6 +2694,12 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
 	KUNIT_CASE(mn_reclaimed_page_is_written_to),
 	KUNIT_CASE(mn_reclaimed_huge_page),
+	KUNIT_CASE(mn_reclaimed_huge_page_is_written_to),
+	KUNIT_CASE(mn_reclaimed_part_of_a_huge_page),
+	KUNIT_CASE(mn_reclaimed_huge_page_across_page_tables),
+	KUNIT_CASE(mn_migrated_in_small_pieces),
+	KUNIT_CASE(mn_flushed_before_the_lock_is_dropped),
+	KUNIT_CASE(mn_write_granted_to_a_device),
 	KUNIT_CASE(mn_nested_gather_finds_nothing),
 	KUNIT_CASE(mn_nested_gather_flushes_in_the_middle),
 	KUNIT_CASE(mn_nested_gather_keeps_the_rest),
@@ -2724,6 +3136,257 @@ static void mn_bind_while_the_mm_changes(struct kunit *test)
 	kunit_info(test, "bound %u times\n", binds);
 }
 
+/*
+ * How long it takes to leave, alone and beside a process whose device answers
+ * late: all subscribers wait for all callbacks.  Printed, not judged.
+ */
+
+struct mn_neighbour {
+	struct mmu_notifier mn;
+	struct mm_struct *mm;
+	struct completion done;
+	unsigned int calls;
+	bool stop;
+	int ret;
+};
+
+static void mn_answer_late(struct mmu_notifier *mn, struct mm_struct *mm,
+			   unsigned long start, unsigned long end)
+{
+	struct mn_neighbour *n = container_of(mn, struct mn_neighbour, mn);
+
+	WRITE_ONCE(n->calls, n->calls + 1);
+	udelay(1000);
+}
+
+static const struct mmu_notifier_ops mn_late_ops = {
+	.invalidate_range = mn_answer_late,
+};
+
+static int mn_neighbour_run(void *data)
+{
+	struct mn_neighbour *n = data;
+
+	kthread_use_mm(n->mm);
+	if (mn_map_at(TEST_BASE, PAGE_SIZE, 0) != TEST_BASE)
+		n->ret = -ENOMEM;
+	while (!n->ret && !READ_ONCE(n->stop)) {
+		n->ret = mn_unmap_one();
+		cond_resched();
+	}
+	kthread_unuse_mm(n->mm);
+	kthread_complete_and_exit(&n->done, 0);
+}
+
+#define MN_LEAVES	20
+
+static void mn_time_to_leave(struct kunit *test, const char *where)
+{
+	struct mn_counter counter = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+	u64 start, took, sum = 0, most = 0;
+	unsigned int i;
+
+	for (i = 0; i < MN_LEAVES; i++) {
+		KUNIT_ASSERT_EQ(test, mmu_notifier_register(&counter.mn, mm),
+				0);
+		start = ktime_get_ns();
+		mmu_notifier_unregister(&counter.mn, mm);
+		took = ktime_get_ns() - start;
+		sum += took;
+		most = max(most, took);
+	}
+	kunit_info(test, "row\tmmu_notifier_unregister(), %s\tmean %llu us\tmost %llu us\n",
+		   where, div_u64(sum, MN_LEAVES * 1000), div_u64(most, 1000));
+}
+
+static void mn_leave_beside_a_neighbour(struct kunit *test)
+{
+	struct mn_neighbour n = { .mn.ops = &mn_late_ops, .mm = mn_new_mm() };
+	struct task_struct *task;
+	unsigned int here;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU only");
+	KUNIT_ASSERT_NOT_NULL(test, n.mm);
+	mn_time_to_leave(test, "alone");
+	here = get_cpu();
+	put_cpu();
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	init_completion(&n.done);
+	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&n.mn, n.mm), 0);
+	task = kthread_create(mn_neighbour_run, &n, "mn_neighbour");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+	kthread_bind(task, cpumask_any_but(cpu_online_mask, here));
+	wake_up_process(task);
+	while (!READ_ONCE(n.calls) && !completion_done(&n.done))
+		schedule_timeout_uninterruptible(1);
+	mn_time_to_leave(test, "beside callbacks of 1 ms");
+	KUNIT_EXPECT_GT(test, n.calls, 1U);
+	WRITE_ONCE(n.stop, true);
+	wait_for_completion(&n.done);
+	KUNIT_EXPECT_EQ(test, n.ret, 0);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	mmu_notifier_unregister(&n.mn, n.mm);
+	mmput(n.mm);
+}
+
+/* The page table that hardware is given. */
+
+/*
+ * The kernel frees a page table of its own when it maps a huge page where small
+ * ones have been.  Nobody tells a device, so it must not have found it.
+ */
+static void mn_kernel_page_table_replaced(struct kunit *test)
+{
+#ifdef CONFIG_ARCH_HAS_DEVICE_PGD
+	phys_addr_t phys = ALIGN((phys_addr_t)max_pfn << PAGE_SHIFT, PMD_SIZE);
+	struct mn_test *ctx = mn_test(test);
+	struct shadow_tlb_stats stats;
+	struct vm_struct *area;
+	unsigned long addr;
+	bool huge;
+
+	ctx->dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	/* It is aligned to its size. */
+	area = get_vm_area(PMD_SIZE, VM_IOREMAP);
+	KUNIT_ASSERT_NOT_NULL(test, area);
+	addr = (unsigned long)area->addr;
+	KUNIT_EXPECT_EQ(test, ioremap_page_range(addr, addr + PAGE_SIZE, phys,
+						 PAGE_KERNEL), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PAGE_SIZE), -EFAULT);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_held(ctx->dev), 0U);
+	vunmap_range(addr, addr + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, ioremap_page_range(addr, addr + PMD_SIZE, phys,
+						 PAGE_KERNEL), 0);
+	huge = pmd_leaf(*pmd_off_k(addr));
+	stats = shadow_tlb_read_stats(ctx->dev);
+	KUNIT_EXPECT_EQ(test, stats.freed_tables, 0UL);
+	KUNIT_EXPECT_EQ(test, shadow_tlb_stale(ctx->dev), 0U);
+	vunmap_range(addr, addr + PMD_SIZE);
+	free_vm_area(area);
+	if (!huge)
+		kunit_skip(test, "the kernel does not map huge pages here");
+#else
+	kunit_skip(test, "the page table of a process has no kernel mappings, or IOMMUs get them, too");
+#endif
+}
+
+/* Where nothing is mapped in all that an entry of the top level covers. */
+static unsigned long mn_top_level_address(unsigned int nr)
+{
+	return ALIGN(TASK_SIZE / 2, PGDIR_SIZE) + nr * PGDIR_SIZE;
+}
+
+static void mn_top_level_changes(struct kunit *test)
+{
+	unsigned long addr, len = 2 * PAGE_SIZE;
+	struct mn_test *ctx = mn_test(test);
+	unsigned int i;
+
+	ctx->dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	if (IS_ENABLED(CONFIG_X86_5LEVEL))
+		kunit_info(test, "the page table has %u levels\n",
+			   mm_p4d_folded(ctx->mm) ? 4 : 5);
+	for (i = 0; i < 2; i++) {
+		addr = mn_top_level_address(i);
+		KUNIT_EXPECT_TRUE(test, pgd_none(*pgd_offset(ctx->mm, addr)) ||
+					p4d_none(*p4d_offset(pgd_offset(ctx->mm, addr),
+							     addr)));
+		/* What was not there before. */
+		mn_prepare(test, addr, len);
+		mn_expect_clean(test);
+		/* It goes again, and the device does not find it any more. */
+		KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+		KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), -EFAULT);
+		KUNIT_EXPECT_EQ(test, shadow_tlb_held(ctx->dev), 0U);
+		mn_expect_clean(test);
+	}
+}
+
+/* A child has a page table of its own for devices, or none. */
+static void mn_top_level_of_a_child(struct kunit *test)
+{
+	unsigned long addr = mn_top_level_address(0), len = 2 * PAGE_SIZE;
+	struct mn_test *ctx = mn_test(test);
+	struct mn_child child = { .addr = addr, .len = len };
+	pgd_t *pgd;
+
+	ctx->dev = shadow_tlb_bind(ctx->mm, SHADOW_TLB_INVALIDATE_RANGE);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
+	mn_prepare(test, addr, len);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	mn_expect_clean(test);
+	pgd = mm_device_pgd(child.mm);
+	KUNIT_EXPECT_NOT_NULL(test, pgd);
+	KUNIT_EXPECT_PTR_NE(test, pgd, ctx->dev->pgd);
+	if (pgd)
+		KUNIT_EXPECT_EQ(test, mn_top_level_differs(child.mm, pgd), 0U);
+	mn_child_leave(&child);
+	mn_expect_clean(test);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	mn_expect_clean(test);
+}
+
+static int mn_work_top_level(void *data)
+{
+	struct mn_worker *w = data;
+	unsigned int i;
+
+	kthread_use_mm(w->ctx->mm);
+	for (i = 0; !w->ret && i < w->rounds; i++) {
+		unsigned long addr = mn_top_level_address(i);
+
+		if (mn_map_at(addr, PAGE_SIZE, 0) != addr)
+			w->ret = -ENOMEM;
+		else
+			w->ret = mn_write(addr, PAGE_SIZE);
+		if (!w->ret && i % 3)
+			w->ret = vm_munmap(addr, PAGE_SIZE);
+		WRITE_ONCE(w->begun, true);
+	}
+	kthread_unuse_mm(w->ctx->mm);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+/* The first device comes while the top level changes on another CPU. */
+static void mn_top_level_changes_at_the_first_bind(struct kunit *test)
+{
+	unsigned int i, here, differs = 0;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU only");
+	here = get_cpu();
+	put_cpu();
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	for (i = 0; i < 500; i++) {
+		struct mn_test ctx = { .mm = mn_new_mm() };
+		struct mn_worker w = { .ctx = &ctx, .rounds = 32 };
+		struct task_struct *task;
+		pgd_t *pgd;
+
+		KUNIT_ASSERT_NOT_NULL(test, ctx.mm);
+		init_completion(&w.done);
+		task = kthread_create(mn_work_top_level, &w, "mn_work");
+		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+		kthread_bind(task, cpumask_any_but(cpu_online_mask, here));
+		wake_up_process(task);
+		while (!READ_ONCE(w.begun) && !completion_done(&w.done))
+			cpu_relax();
+		pgd = mm_device_pgd(ctx.mm);
+		wait_for_completion(&w.done);
+		KUNIT_EXPECT_EQ(test, w.ret, 0);
+		KUNIT_EXPECT_NOT_NULL(test, pgd);
+		if (pgd)
+			differs += mn_top_level_differs(ctx.mm, pgd);
+		mmput(ctx.mm);
+	}
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	KUNIT_EXPECT_EQ(test, differs, 0U);
+}
+
 static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_register_and_unregister),
 	KUNIT_CASE(mn_each_subscriber_once),
@@ -2737,6 +3400,11 @@ static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_ranges_are_those_that_changed),
 	KUNIT_CASE(mn_thp_mapping_split),
 	KUNIT_CASE(mn_bind_while_the_mm_changes),
+	KUNIT_CASE(mn_leave_beside_a_neighbour),
+	KUNIT_CASE(mn_kernel_page_table_replaced),
+	KUNIT_CASE(mn_top_level_changes),
+	KUNIT_CASE(mn_top_level_of_a_child),
+	KUNIT_CASE(mn_top_level_changes_at_the_first_bind),
 	{ }
 };
 

@@ -151,6 +151,40 @@ static void mn_kernel_range(struct kunit *test)
 	mn_announce(test, -2 * PAGE_SIZE, -PAGE_SIZE);
 }
 
+/*
+ * A driver that takes its mapping away and holds no lock of the mm: somebody
+ * registers between the test of the flag and the change, and is not told.
+ */
+
+static int mn_pfn_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_flags |= VM_PFNMAP | VM_IO;
+	return 0;
+}
+
+static const struct file_operations mn_pfn_fops = {
+	.mmap = mn_pfn_mmap,
+};
+
+static void mn_zaps_without_mmap_lock(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE + PMD_SIZE;
+	struct mm_struct *mm = test->priv;
+	struct vm_area_struct *vma;
+	struct file *file;
+
+	file = anon_inode_getfile("mn_mistake", &mn_pfn_fops, NULL, O_RDWR);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(file));
+	KUNIT_EXPECT_EQ(test, vm_mmap(file, addr, PAGE_SIZE, PROT_READ,
+				      MAP_SHARED | MAP_FIXED, 0), addr);
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	mmap_read_unlock(mm);
+	/* Nobody else changes the mapping. */
+	zap_vma_ptes(vma, addr, PAGE_SIZE);
+	fput(file);
+}
+
 /* Callbacks that sleep, or could. */
 
 /* Long enough for the report that comes first to be written. */
@@ -309,6 +343,7 @@ static struct kunit_case mn_mistake_cases[] = {
 	KUNIT_CASE(mn_inverted_range),
 	KUNIT_CASE(mn_unaligned_range),
 	KUNIT_CASE(mn_kernel_range),
+	KUNIT_CASE(mn_zaps_without_mmap_lock),
 	KUNIT_CASE(mn_sleeps),
 	KUNIT_CASE(mn_waits_for_completion),
 	KUNIT_CASE(mn_allocates),

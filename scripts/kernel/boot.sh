@@ -51,33 +51,41 @@ is_number() {
 
 # The kernel says which machine it is for, in its ELF header.
 choose_machine() {
-	local em_aarch64=183
+	local em_aarch64=183 em_riscv=243
 
-	if [ "$(od -An -tu2 -j 18 -N 2 "$kernel" 2>/dev/null | tr -d ' ')" = $em_aarch64 ]; then
-		system=aarch64 board=virt console=ttyAMA0
+	cpu=max socket=socket
+	case $(od -An -tu2 -j 18 -N 2 "$kernel" 2>/dev/null | tr -d ' ') in
+	"$em_aarch64")
+		system=aarch64 board=virt console=ttyAMA0 cross=aarch64-linux-gnu-
 		packages=(qemu-system-arm binutils-aarch64-linux-gnu)
-	else
-		system=x86_64 board=q35 console="ttyS0 earlyprintk=serial no_timer_check"
+		;;
+	"$em_riscv") # QEMU 7.2 has no "max", and calls a CPU of a node a core
+		system=riscv64 board=virt console=ttyS0 cross=riscv64-linux-gnu- cpu=rv64 socket=core
+		packages=(qemu-system-misc opensbi binutils-riscv64-linux-gnu)
+		;;
+	*)
+		system=x86_64 board=q35 console="ttyS0 earlyprintk=serial no_timer_check" cross=
 		packages=(qemu-system-x86)
-	fi
+		;;
+	esac
 }
 
-# QEMU loads an x86-64 kernel as vmlinux (by PVH), an arm64 one as Image.
+# QEMU loads an x86-64 kernel as vmlinux (by PVH), others as Image.
 make_image() {
 	image=$kernel
-	[ "$system" = aarch64 ] || return 0
+	[ -n "$cross" ] || return 0
 	image=$log.image
-	aarch64-linux-gnu-objcopy -O binary -R .note -R .comment -S "$kernel" "$image" ||
+	"${cross}objcopy" -O binary -R .note -R .comment -S "$kernel" "$image" ||
 		die "$(short "$kernel") does not become an Image; is it a complete vmlinux?"
 }
 
 # Two nodes, to migrate pages between. Each CPU is a socket: Linux warns about
 # siblings on different nodes.
 machine() {
-	local cpu node1=$(((ncpus + 1) / 2))
+	local i node1=$(((ncpus + 1) / 2))
 
 	args=(
-		-accel tcg -M "$board" -cpu max -m 1G
+		-accel tcg -M "$board" -cpu "$cpu" -m 1G
 		-smp "$ncpus,sockets=$ncpus,cores=1,threads=1"
 		-nodefaults -no-reboot -display none -serial stdio
 		-object "memory-backend-ram,id=m0,size=512M"
@@ -85,8 +93,8 @@ machine() {
 		-numa "node,nodeid=0,memdev=m0"
 		-numa "node,nodeid=1,memdev=m1"
 	)
-	for ((cpu = 0; cpu < ncpus; cpu++)); do
-		args+=(-numa "cpu,node-id=$((cpu >= node1)),socket-id=$cpu")
+	for ((i = 0; i < ncpus; i++)); do
+		args+=(-numa "cpu,node-id=$((i >= node1)),$socket-id=$i")
 	done
 }
 

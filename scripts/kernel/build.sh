@@ -6,8 +6,8 @@
 # STATE is stock, base, series or one of those that scripts derive from them (lib.sh).
 #
 # Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
-# beside it, in build/x86_64; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux in build/arm64. All
-# states share that directory: what is the same in two of them is compiled once, and
+# beside it, in build/x86_64, and series/bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
+# in build/arm64, and so with ARCH=riscv. All states share that directory: what is the same in two of them is compiled once, and
 # ccache has the rest. STATE-bench, -none and -debug have one of their own, build/x86_64-bench
 # and so on, and configs/bench.config, none.config or debug.config over the other files.
 # trees/TREE/kernel.config comes on top, if a kernel has one. What is compiled is in
@@ -41,6 +41,8 @@ case $state in
 	;;
 esac
 [ ! -f "$TREE_DIR/kernel.config" ] || fragments+=("$TREE_DIR/kernel.config")
+image= # a bzImage, too
+[ "$state-$arch" != series-x86_64 ] || image=1
 running=$obj/.running   # there while make is
 built=$obj/.built       # the state that was built last
 warnings=$obj/.warnings # object<TAB>warning, of all that is in obj
@@ -153,6 +155,7 @@ stop() {
 run_make() {
 	local total status=0 targets=(vmlinux modules)
 
+	[ -z "$image" ] || targets+=(bzImage)
 	[ ${#objects_only[@]} = 0 ] || targets=("${objects_only[@]}")
 	total=$(expected)
 	: >"$log"
@@ -195,6 +198,7 @@ keep() {
 	"${cross}objcopy" --only-keep-debug "$obj/vmlinux" "$out/vmlinux.debug"
 	"${cross}objcopy" --strip-debug "$obj/vmlinux" "$out/vmlinux.tmp"
 	mv "$out/vmlinux.tmp" "$out/vmlinux"
+	[ -z "$image" ] || cp "$obj/arch/x86/boot/bzImage" "$out/bzImage"
 	install_modules
 	# For modules of others: module.sh. Without the Makefile, make M=DIR would do nothing here,
 	# and succeed.

@@ -23,7 +23,12 @@ arm64)
 	cross=aarch64-linux-gnu-
 	kernel_packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm)
 	;;
-*) die "ARCH=$ARCH is not supported; give x86_64, which is the default, or arm64" ;;
+riscv)
+	arch=riscv
+	cross=riscv64-linux-gnu-
+	kernel_packages+=(gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-system-misc opensbi)
+	;;
+*) die "ARCH=$ARCH is not supported; give x86_64, which is the default, arm64 or riscv" ;;
 esac
 
 # What boot.sh needs for the selftest, besides -i: it is as on a large machine, where

@@ -32,6 +32,11 @@ shim() {
 		return false;
 	}
 
+	static pgd_t *mm_device_pgd(struct mm_struct *mm)
+	{
+		return mm->pgd;
+	}
+
 	static int amd_iommu_flush_range(struct iommu_domain *dom, u32 pasid,
 					 u64 address, size_t size)
 	{

@@ -603,6 +603,62 @@ static void measure_scale(int cpus, int kind, const char *scenario)
 	print_row(name, scenario, value, 5, 0);
 }
 
+/* --- threads of one process that zap at the same time, each on its CPU -- */
+
+static volatile int *threads_go;
+
+static void *zap_forever(void *cpu)
+{
+	char *p = map_pages(1);
+	int i;
+
+	run_on((int)(uintptr_t)cpu);
+	__sync_fetch_and_sub(threads_go, 1);
+	while (*threads_go > 0)
+		yield_cpu();
+	for (i = 0; i < SCALE_ROUNDS; i++) {
+		*(volatile char *)p = 1;
+		must(!madvise(p, PAGE, MADV_DONTNEED));
+	}
+	return NULL;
+}
+
+static uint64_t zap_in_threads(int cpus)
+{
+	static volatile int go;
+	pthread_t thread[8];
+	uint64_t t;
+	int cpu;
+
+	threads_go = &go;
+	go = cpus + 1;
+	for (cpu = 0; cpu < cpus; cpu++)
+		must(!pthread_create(&thread[cpu], NULL, zap_forever, (void *)(uintptr_t)cpu));
+	while (go > 1)
+		yield_cpu();
+	t = now();
+	go = 0;
+	for (cpu = 0; cpu < cpus; cpu++)
+		pthread_join(thread[cpu], NULL);
+	return (now() - t) / SCALE_ROUNDS / cpus;
+}
+
+static void measure_threads(int cpus, int kind, const char *scenario)
+{
+	struct scenario s = { .kind = kind, .number = 1 };
+	uint64_t value[5];
+	char name[32];
+	int run, fd = -1;
+
+	if (kind >= 0)
+		fd = attach(&s);
+	for (run = 0; run < 5; run++)
+		value[run] = zap_in_threads(cpus);
+	snprintf(name, sizeof(name), "threads-%d", cpus);
+	print_row(name, scenario, value, 5, 0);
+	close(fd);
+}
+
 /* --- parts: each has a test result ------------------------------------ */
 
 static int tests, failures;
@@ -655,6 +711,11 @@ static void part_scale(const void *unused)
 		measure_scale(cpus, -1, "none");
 		measure_scale(cpus, SUBSCRIBER_WITHOUT_OP, "noop");
 		measure_scale(cpus, SUBSCRIBER_WITH_OP, "op1");
+	}
+	for (cpus = 1; cpus <= most; cpus *= 2) {
+		measure_threads(cpus, -1, "none");
+		measure_threads(cpus, SUBSCRIBER_WITHOUT_OP, "noop");
+		measure_threads(cpus, SUBSCRIBER_WITH_OP, "op1");
 	}
 }
 

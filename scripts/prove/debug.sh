@@ -31,6 +31,7 @@ failed=0
 
 bad_range="WARNING: CPU: "
 slept="WARNING: CPU: "
+bad_lock="WARNING: CPU: "
 atomic_sleep="BUG: sleeping function called from invalid context"
 blocking="BUG: scheduling in a non-blocking section"
 context="[ BUG: Invalid wait context ]"
@@ -43,6 +44,7 @@ expected() {
 	mn_inverted_range|mn_announce\+.*: the range 0x[0-9a-f]+-0x[0-9a-f]+ is empty|$bad_range
 	mn_unaligned_range|mn_announce\+.*: the range 0x[0-9a-f]+-0x[0-9a-f]+1 is not page aligned|$bad_range
 	mn_kernel_range|mn_announce\+.*: the range 0xf+e000-0xf+f000 is not in user space|$bad_range
+	mn_zaps_without_mmap_lock|RIP: 0010:zap_vma_ptes|$bad_lock
 	mn_sleeps|mn_driver_flush\+.* has slept|$blocking; $slept
 	mn_waits_for_completion|mn_wait\+|$atomic_sleep
 	mn_allocates|fs_reclaim.*, at: |$circular; $atomic_sleep

@@ -10,7 +10,7 @@
 # mutate.sh insn VMLINUX OUT FUNCTION REGEX INSN  a copy in which one instruction is
 #                                        another one, in assembly language
 #
-# For x86-64; ret is for arm64, too. The list has a line per instruction: address, kind
+# For x86-64; ret is for arm64 and riscv, too. The list has a line per instruction: address, kind
 # (call, jmp of a tail call, jcc), function+offset, where to. REGEX is compared with the disassembly
 # "the one before <the instruction> the one after", and has to fit once.
 set -eu -o pipefail
@@ -31,7 +31,8 @@ read_machine() {
 	case $(readelf -h "$kernel" 2>/dev/null) in
 	*Machine:*X86-64*) arch=x86_64 ;;
 	*Machine:*AArch64*) arch=arm64 ;;
-	*) die "$(short "$kernel") is no ELF file of x86-64 or arm64; give a vmlinux" ;;
+	*Machine:*RISC-V*) arch=riscv ;;
+	*) die "$(short "$kernel") is no ELF file of x86-64, arm64 or riscv; give a vmlinux" ;;
 	esac
 }
 
@@ -253,6 +254,7 @@ ret() {
 		put "$address" c3
 		;;
 	arm64) put "$address" c0035fd6 ;;
+	riscv) put "$address" 67800000 ;;
 	esac
 	end_copy "$out"
 }

@@ -7,7 +7,8 @@
 # scripts  the scripts on hostile input
 # sites    each CPU TLB flush is told to secondary TLBs, or exempt; the census finds what is not
 # base     stock without the callback: nothing is left of it, builds, boots
-# kunit    the series builds without warnings; its suites and its selftest in QEMU
+# kunit    the series builds without warnings; its suites and its selftest in QEMU; with page
+#          table isolation, and with five levels of page tables
 # reach    each site that is told was executed by a test
 # amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
@@ -15,7 +16,8 @@
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
 #
-# With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control.
+# With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control. With ARCH=riscv: kunit
+# and control.
 # A kernel whose series has no tests yet: boots, the kernel builds and boots.
 #
 # TEST_ONLY="STEP..." runs only these, in that order. Each takes what it needs from git and from what it
@@ -29,8 +31,8 @@ set -eu
 kernel=$(kernel_dir series)/vmlinux
 initrd=$BUILD/guest/initrd-$arch.cpio
 case $arch in
-arm64)
-	work=$BUILD/test-arm64
+arm64 | riscv)
+	work=$BUILD/test-$arch
 	all_steps="kunit control"
 	;;
 *)
@@ -218,7 +220,7 @@ run_suites() {
 	local log=$1 suite=$2 status=0
 
 	shift 2
-	boot "$kernel" "$log" "$@" || status=$?
+	boot "${image:-$kernel}" "$log" "$@" || status=$?
 	attempt "kunit.py finds no failure" summary "$log"
 	if [ "$status" = 2 ]; then
 		cat "$log.says" >&2
@@ -230,12 +232,24 @@ run_suites() {
 	fi
 }
 
+# The cases about the top level of the page table, which differs. A vmlinux always has four
+# levels; a bzImage has what the CPU has.
+other_page_tables() {
+	local image=${kernel%vmlinux}bzImage
+
+	run_suites "$work/pti.log" "${sites%sites}api" "${sites%sites}api" pti=on
+	attempt "with page table isolation" grep -q 'page tables isolation: enabled' "$work/pti.log"
+	run_suites "$work/la57.log" "$sites" 'mmu_notifier_[as]*'
+	attempt "with five levels" grep -q 'the page table has 5 levels' "$work/la57.log"
+}
+
 step_kunit() {
 	built series || return 0
 	attempt "the series builds without warnings" no_warnings series
 	guest || return 0
 	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" "${selftest_boot[@]}"
 	attempt "there are cases of the selftest" grep -q '^mmu_notifier_user	' "$work/kunit.log.cases"
+	[ "$arch" != x86_64 ] || other_page_tables
 	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
 }
 
@@ -328,7 +342,7 @@ step_control() {
 
 	built series || return 0
 	case $arch in
-	arm64) "$scripts/prove/mutate.sh" ret "$kernel" "$mutant" __mmu_notifier_invalidate_range ;;
+	arm64 | riscv) "$scripts/prove/mutate.sh" ret "$kernel" "$mutant" __mmu_notifier_invalidate_range ;;
 	*) "$scripts/prove/mutate.sh" knock "$kernel" "$mutant" all ;;
 	esac
 	boot "$mutant" "$log" "$sites" || status=$?

@@ -182,16 +182,38 @@ check_am() {
 		die "git am of the exported series gives another tree than 'series'; this is a bug in export.sh"
 }
 
-# Each of the fixes is of use to somebody who takes nothing else.
+# The title of a patch; its changelog in one line.
+title_of() {
+	awk '/^Subject: / { text = $0; while ((getline > 0) && /^ /) text = text $0; print text; exit }' "$1" |
+		sed -E 's/^Subject: (\[[^]]*\] )?//'
+}
+
+changelog_of() {
+	sed -n '/^$/,/^---$/p' "$1" | tr -s '\n ' ' '
+}
+
+# needed_by PATCH: the fixes before it whose titles its changelog has in quotes
+needed_by() {
+	local other text
+
+	text=$(changelog_of "$1")
+	for other in "${1%/*}"/[0-9]*.patch; do
+		[[ $other < $1 ]] || break
+		[[ $other = */0000-* || $text != *"\"$(title_of "$other")\""* ]] || echo "$other"
+	done
+}
+
+# Each of the fixes is of use to somebody who takes nothing else but what it says it needs.
 check_fixes() {
-	local patch
+	local patch needed
 
 	for patch in "$1"/[0-9]*.patch; do
 		[[ $patch != */0000-* ]] || continue
 		export GIT_INDEX_FILE=$tmp/index
 		tgit read-tree stock
-		tgit apply --cached --whitespace=nowarn "$patch" 2>"$tmp/err" ||
-			die "$(basename "$patch") of the fixes does not apply to stock by itself: $(head -n 1 "$tmp/err"); it should need neither 'base' nor the fixes before it"
+		mapfile -t needed < <(needed_by "$patch")
+		tgit apply --cached --whitespace=nowarn "${needed[@]}" "$patch" 2>"$tmp/err" ||
+			die "$(basename "$patch") of the fixes does not apply to stock by itself: $(head -n 1 "$tmp/err"); it should need neither 'base' nor fixes that its changelog does not name"
 		unset GIT_INDEX_FILE
 	done
 }

@@ -758,7 +758,7 @@ static u64 v2_gcr3(struct v2_test *ctx, u32 pasid)
 
 static u64 v2_gcr3_of(struct mm_struct *mm)
 {
-	return __pa(mm->pgd) | GCR3_VALID;
+	return __pa(mm_device_pgd(mm)) | GCR3_VALID;
 }
 
 /* What each operation flushes. */
@@ -1291,6 +1291,35 @@ static void v2_remove_then_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, v2_said.warnings, 0U);
 }
 
+/* The others of its group go on, in the domain that they had before. */
+static void v2_remove_one_of_two(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct iommu_dev_data *other;
+	struct pci_dev *pdev;
+
+	if (ctx->devices < 2)
+		kunit_skip(test, "one function only");
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	KUNIT_ASSERT_NOT_NULL(test, pdev);
+	other = dev_iommu_priv_get(&pdev->dev);
+	KUNIT_EXPECT_PTR_EQ(test, other->domain, ctx->domain);
+	v2_listen(ctx, 0, 0);
+	pci_lock_rescan_remove();
+	pci_stop_and_remove_bus_device(ctx->pdev);
+	pci_unlock_rescan_remove();
+	v2_free(ctx);
+	KUNIT_EXPECT_PTR_EQ(test, &other->domain->domain,
+			    iommu_get_domain_for_dev(&pdev->dev));
+	KUNIT_EXPECT_NOT_NULL(test, other->domain);
+	KUNIT_EXPECT_PTR_NE(test, other->domain, ctx->domain);
+	v2_unplug();
+	v2_plug();
+	v2_listen_no_more();
+	KUNIT_EXPECT_EQ(test, v2_said.warnings, 0U);
+	pci_dev_put(pdev);
+}
+
 /* Faults of the device. */
 
 static int v2_fault(struct v2_test *ctx, u32 pasid, u64 address, u16 tag)
@@ -1348,6 +1377,10 @@ static void v2_fault_while_the_page_goes(struct kunit *test)
 	flush_workqueue(iommu_wq);
 
 	v2_stop(test);
+	KUNIT_EXPECT_TRUE(test, v2_parse_flush(ctx, &pos, &flush));
+	KUNIT_EXPECT_EQ(test, flush.start, (u64)addr);
+	KUNIT_EXPECT_EQ(test, flush.sum, (u64)SZ_4K);
+	/* It may write now: what forbade that goes before the response. */
 	KUNIT_EXPECT_TRUE(test, v2_parse_flush(ctx, &pos, &flush));
 	KUNIT_EXPECT_EQ(test, flush.start, (u64)addr);
 	KUNIT_EXPECT_EQ(test, flush.sum, (u64)SZ_4K);
@@ -1741,6 +1774,56 @@ static void v2_reclaim_row(struct kunit *test, const char *what, int advice,
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
 }
 
+static int v2_zap_rounds(void *data)
+{
+	unsigned long __user *page;
+	struct v2_worker *w = data;
+
+	page = (unsigned long __user *)w->addr;
+	kthread_use_mm(w->ctx->mm);
+	atomic_dec(w->gate);
+	while (atomic_read(w->gate))
+		cond_resched();
+	while (!w->ret && w->rounds--)
+		w->ret = put_user(1UL, page) ?:
+			 do_madvise(w->ctx->mm, w->addr, PAGE_SIZE,
+				    MADV_DONTNEED);
+	kthread_unuse_mm(w->ctx->mm);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+#define V2_ZAPPERS	8
+#define V2_ZAPS		40	/* which the command buffer can show */
+
+/* Each of @nr threads gives back a page of its own, again and again. */
+static void v2_threads_row(struct kunit *test, unsigned int nr)
+{
+	struct v2_worker w[V2_ZAPPERS] = { };
+	atomic_t gate = ATOMIC_INIT(nr);
+	unsigned int i;
+	char what[32];
+
+	vm_munmap(V2_BASE, 3 * PMD_SIZE);
+	v2_map_small(test, V2_WARM * PAGE_SIZE);
+	v2_record(test);
+	for (i = 0; i < nr; i++) {
+		w[i].ctx = v2_test(test);
+		w[i].addr = V2_BASE + i * PAGE_SIZE;
+		w[i].rounds = V2_ZAPS / nr;
+		w[i].gate = &gate;
+		KUNIT_ASSERT_EQ(test,
+				v2_run_on(v2_zap_rounds, &w[i],
+					  cpumask_nth(i % num_online_cpus(),
+						      cpu_online_mask)), 0);
+	}
+	for (i = 0; i < nr; i++) {
+		wait_for_completion(&w[i].done);
+		KUNIT_EXPECT_EQ(test, w[i].ret, 0);
+	}
+	snprintf(what, sizeof(what), "%u zaps, %u threads", V2_ZAPS, nr);
+	v2_row(test, what, V2_ZAPS);
+}
+
 static void v2_what_it_costs(struct kunit *test)
 {
 	static const unsigned int pages[] = { 1, 4, 64, 512 };
@@ -1793,6 +1876,10 @@ static void v2_what_it_costs(struct kunit *test)
 
 	v2_reclaim_row(test, "reclaim 32", MADV_NOHUGEPAGE, 32, 1);
 	v2_reclaim_row(test, "reclaim 32 of 64", MADV_NOHUGEPAGE, 32, 2);
+	v2_reclaim_row(test, "reclaim 2 MiB", MADV_HUGEPAGE, 512, 1);
+
+	for (i = 1; i <= V2_ZAPPERS; i *= 2)
+		v2_threads_row(test, i);
 
 	if (num_online_nodes() > 1) {
 		int a = first_online_node, b = next_online_node(a);
@@ -1830,6 +1917,7 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_unbind_while_exiting),
 	KUNIT_CASE(v2_remove_while_bound),
 	KUNIT_CASE(v2_remove_then_exit),
+	KUNIT_CASE(v2_remove_one_of_two),
 	KUNIT_CASE(v2_fault_while_the_page_goes),
 	KUNIT_CASE(v2_fault_while_the_mapping_goes),
 	KUNIT_CASE(v2_fault_while_unbinding),

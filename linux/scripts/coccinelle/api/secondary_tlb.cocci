@@ -38,7 +38,7 @@ GATHER = frozenset("""
 
 GRANTS = "only grants: what is cached is true, if less than there is now"
 YOUNG = "accessed bit only; clear_flush_young() is for it"
-DEFERRED = "deferred work for CPUs; try_to_unmap_one() called when it cleared the entry"
+DEFERRED = "deferred work for CPUs; try_to_unmap_one() called before it dropped the page table lock"
 KERNEL = "kernel mappings"
 CALLERS = "its callers are checked"
 
@@ -203,6 +203,10 @@ if (start < end) mmu_notifier_invalidate_range(mm, start, end);
 if (pte_accessible(...)) mmu_notifier_invalidate_range(...);
 |
 if (mm_has_secondary_tlb(...)) __tlb_invalidate_secondary(...);
+|
+page_vma_mapped_defer_secondary(...);
+|
+if (pte_accessible(...)) page_vma_mapped_defer_secondary(...);
 )
 
 // What mmu_gather calls has to make the call, too.
