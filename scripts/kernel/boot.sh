@@ -9,7 +9,9 @@
 # all are judged. LOG.cases gets a line per test case: suite (mmu_notifier_FIXTURE for the
 # selftests), pass|fail|skip, case, reason for a skip. With -x, LOG.executed gets address,
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
-# at the beginning of a block of code, such as behind a call. With -e, LOG.events
+# at the beginning of a block of code, such as behind a call. With -a, the machine has an
+# IOMMU, and behind it a device: AMD's, and one of so many FUNCTIONS with ATS, or on arm64
+# an SMMUv3, and one of 1 without. With -e, LOG.events
 # gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
 # than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
 # plugin, FILE[,ARG=VALUE...], and has one CPU. With -n, the kernel has no KUnit suites, only
@@ -58,6 +60,8 @@ choose_machine() {
 	"$em_aarch64")
 		system=aarch64 board=virt console=ttyAMA0 cross=aarch64-linux-gnu-
 		packages=(qemu-system-arm binutils-aarch64-linux-gnu)
+		# a CPU that has no larger addresses than this SMMU, or no process can be shared
+		[ "$functions" = 0 ] || board=virt,gic-version=3,iommu=smmuv3 cpu=cortex-a57
 		;;
 	"$em_riscv") # QEMU 7.2 has no "max", and calls a CPU of a node a core
 		system=riscv64 board=virt console=ttyS0 cross=riscv64-linux-gnu- cpu=rv64 socket=core
@@ -413,14 +417,21 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -z "$plugin" ] || [ -s "${plugin%%,*}" ] || die "there is no plugin ${plugin%%,*}; give a file that QEMU can load"
 [ -z "$plugin" ] || ncpus=1 count=1
 choose_machine
-[ "$functions" = 0 ] || [ "$system" = x86_64 ] || usage "-a is for x86-64 kernels"
+case $functions:$system in
+0:* | 1:aarch64 | *:x86_64) ;;
+*) usage "-a $functions is for x86-64 kernels; arm64 has -a 1" ;;
+esac
 need_packages "${packages[@]}"
 need_commands "qemu-system-$system" awk timeout
 mkdir -p "$(dirname "$log")"
 rm -f "$log" "$log.cases" "$log.events"
 make_image
 machine
-[ "$functions" = 0 ] || amd_iommu
+case $functions:$system in
+0:*) ;;
+*:aarch64) args+=(-device "pci-testdev,bus=pcie.0") ;;
+*) amd_iommu ;;
+esac
 [ -z "$initrd" ] || args+=(-initrd "$initrd")
 [ -z "$addresses" ] || log_execution
 [ -z "$events" ] || trace_events

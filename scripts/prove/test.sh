@@ -16,8 +16,9 @@
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
 #
-# With ARCH=arm64: kunit, once more with contiguous hugetlb pages, and control. With ARCH=riscv: kunit
-# and control.
+# With ARCH=arm64: kunit, once more with contiguous hugetlb pages, control, and
+# smmu     the suites of the SMMUv3 driver, on QEMU's SMMU
+# With ARCH=riscv: kunit and control.
 # A kernel whose series has no tests yet: boots, the kernel builds and boots.
 #
 # TEST_ONLY="STEP..." runs only these, in that order. Each takes what it needs from git and from what it
@@ -31,8 +32,12 @@ set -eu
 kernel=$(kernel_dir series)/vmlinux
 initrd=$BUILD/guest/initrd-$arch.cpio
 case $arch in
-arm64 | riscv)
-	work=$BUILD/test-$arch
+arm64)
+	work=$BUILD/test-arm64
+	all_steps="kunit smmu control"
+	;;
+riscv)
+	work=$BUILD/test-riscv
 	all_steps="kunit control"
 	;;
 *)
@@ -288,6 +293,14 @@ step_reach() {
 
 # --- amd ------------------------------------------------------------------
 
+# contains_lines FILE LINES: those of the file LINES, one after the other
+contains_lines() {
+	awk '
+	NR == FNR { wanted = wanted $0 "\n"; next }
+	{ all = all $0 "\n" }
+	END { exit !index("\n" all, "\n" wanted) }' "$2" "$1"
+}
+
 # What the case that shows its commands has decoded, with their places in the buffer.
 decoded() {
 	sed -nE 's/^.*# v2_as_qemu_sees_it: cmd\t//p' "$1" | tr '\t' ' '
@@ -308,11 +321,7 @@ executed() {
 as_executed() {
 	decoded "$1" >"$work/decoded"
 	executed "$1.events" >"$work/executed"
-	[ "$(wc -l <"$work/decoded")" -ge 8 ] &&
-		awk '
-		NR == FNR { wanted = wanted $0 "\n"; next }
-		{ all = all $0 "\n" }
-		END { exit !index("\n" all, "\n" wanted) }' "$work/decoded" "$work/executed"
+	[ "$(wc -l <"$work/decoded")" -ge 8 ] && contains_lines "$work/executed" "$work/decoded"
 }
 
 step_amd() {
@@ -321,6 +330,23 @@ step_amd() {
 	built series || return 0
 	run_suites "$work/amd.log" amd_iommu_v2 'amd_iommu_v2*' -a 2 -t 240 -e "$events" iommu=pt
 	attempt "QEMU has executed the commands as they were decoded, in that order" as_executed "$work/amd.log"
+}
+
+# --- smmu -----------------------------------------------------------------
+
+# What QEMU made of the range commands: ASID, address, pages. The case that shows its
+# commands has the same, in that order.
+as_invalidated() {
+	sed -nE 's/^.*# v3_as_qemu_sees_it: cmd\t//p' "$1" | tr '\t' ' ' >"$work/decoded"
+	sed -nE 's/^.*smmuv3_s1_range_inval .*asid=([0-9]+) addr=(0x[0-9a-f]+) .*num_pages=(0x[0-9a-f]+) .*$/\1 \2 \3/p' \
+		"$1.events" >"$work/executed"
+	[ "$(wc -l <"$work/decoded")" -ge 4 ] && contains_lines "$work/executed" "$work/decoded"
+}
+
+step_smmu() {
+	built series || return 0
+	run_suites "$work/smmu.log" arm_smmu_v3_sva 'arm_smmu_v3*' -a 1 -t 240 -e smmuv3_s1_range_inval
+	attempt "QEMU has invalidated what was decoded, in that order" as_invalidated "$work/smmu.log"
 }
 
 # --- control --------------------------------------------------------------
