@@ -73,16 +73,25 @@ hooks() {
 	}' "$work/others" "$work/sites"
 }
 
+# suite_of SITE SUITE: page requests of AMD IOMMUv2 are a matter of its own suite
+suite_of() {
+	case $1 in
+	do_fault) echo amd ;;
+	*) echo "$2" ;;
+	esac
+}
+
 plan_calls() {
 	local address kind place site
 
 	while read -r address kind place _ site; do
-		plan_line calls "$site" "$kind at $place" "no call" sites knock "$address"
+		plan_line calls "$site" "$kind at $place" "no call" "$(suite_of "$site" sites)" knock "$address"
 	done <"$work/sites"
 }
 
 # The gather's own call is late when it comes after the free: see there. What goes
-# through mmu_notifier_invalidate_mm() is all of the address space.
+# through mmu_notifier_invalidate_mm() is all of the address space. No end follows the
+# handling of a page request.
 plan_ranges() {
 	local address kind place target site mutation ends
 
@@ -91,9 +100,9 @@ plan_ranges() {
 		[ "$target" = $slow ] || continue
 		for mutation in empty first last shift late; do
 			case $mutation:$site in
-			late:$gather* | *:__mmu_notifier_invalidate_mm) ;;
+			late:$gather* | late:do_fault | late:iopf_handle_* | *:__mmu_notifier_invalidate_mm) ;;
 			late:*) plan_line ranges "$site" "$kind at $place" late all hook "late=$address" "${ends[@]}" ;;
-			*) plan_line ranges "$site" "$kind at $place" "$mutation" all hook "$mutation=$address" ;;
+			*) plan_line ranges "$site" "$kind at $place" "$mutation" "$(suite_of "$site" all)" hook "$mutation=$address" ;;
 			esac
 		done
 	done <"$work/sites"

@@ -33,6 +33,10 @@ check_tree() {
 		die "$(short "$tree") is at something that is not based on 'base'; check out the branch 'series'"
 	[ -z "$(tgit rev-list --merges refs/tags/base..HEAD | head -n 1)" ] ||
 		die "$(short "$tree") has a merge above 'base'; make it a line of commits with 'git rebase base'"
+	check_unbuilt
+}
+
+check_unbuilt() {
 	[ -n "${FORCE:-}" ] || ! "$scripts/tree/tree.sh" unbuilt ||
 		die "$(short "$TREE_DIR")/ or $(short "$LINUX_DIR")/ changed since the tree was made, and would be overwritten; FORCE=1 does it"
 }
@@ -189,14 +193,14 @@ put() {
 	mv -f "$2.tmp.$$" "$2"
 }
 
-# install_files FROM TO FIND_ARG...: TO gets the files of FROM, and loses others
-# that find would find.
+# install_files FROM TO FIND_ARG...: TO gets the files of FROM that find would find, and loses
+# others of that kind.
 install_files() {
 	local from=$1 to=$2 file
 
 	shift 2
 	mkdir -p "$to"
-	(cd "$from" && find . ! -type d) | while read -r file; do
+	(cd "$from" && find . "$@" ! -type d) | while read -r file; do
 		put "$from/$file" "$to/$file"
 	done
 	(cd "$to" && find . "$@" ! -type d) | while read -r file; do
@@ -205,8 +209,9 @@ install_files() {
 	find "$to" -mindepth 1 -type d -empty -delete
 }
 
+# Letters and descriptions are not made here, and can have been edited meanwhile.
 install_all() {
-	install_files "$new_trees" "$TREES_DIR"
+	install_files "$new_trees" "$TREES_DIR" \( -name '*.patch' -o -name series \)
 	install_files "$new_linux" "$LINUX_DIR"
 }
 
@@ -220,6 +225,7 @@ say "writing $(tgit rev-list --count refs/tags/base..HEAD) patches"
 write_series
 say "building them again, to compare"
 check_same
+check_unbuilt
 say "replacing $(short "$TREE_DIR")/ and $(short "$LINUX_DIR")/"
 install_all
 rm -rf "$tmp"
