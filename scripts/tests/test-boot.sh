@@ -198,13 +198,16 @@ make_kernel() {
 	chmod +x "$lin/scripts/kconfig/merge_config.sh"
 	cat >"$lin/Makefile" <<-'EOF'
 	.RECIPEPREFIX = >
-	.PHONY: tinyconfig olddefconfig modules
+	.PHONY: tinyconfig olddefconfig modules bzImage
 	tinyconfig:
 	>@: >"$(O)/.config"
 	olddefconfig:
 	>@sed -i /PICKY/d "$(O)/.config"
 	vmlinux: $(O)/a.o $(O)/b.o
 	>@cat $^ >"$(O)/vmlinux"
+	bzImage: vmlinux
+	>@mkdir -p "$(O)/arch/x86/boot"
+	>@cp "$(O)/vmlinux" "$(O)/arch/x86/boot/bzImage"
 	modules:
 	>@mkdir -p "$(O)/include/config"
 	>@echo 6.1.0 >"$(O)/include/config/kernel.release"
