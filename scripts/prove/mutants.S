@@ -16,7 +16,7 @@
 
 /* Where the structs have their members; mutate.sh compares them with the kernel. */
 	.set	vma_mm, 0x10
-	.set	mm_flags, 0x330
+	.set	mm_flags, 0x368
 	.set	mm_has_secondary_tlb, 1 << 28
 	.set	gather_mm, 0
 	.set	gather_start, 0x8

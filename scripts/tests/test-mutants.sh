@@ -84,7 +84,7 @@ make_program() { # [OFFSET OF THE FLAGS IN mm_struct]
 			.fill 2000, 1, 0x90
 		.size __do_adjtimex, 2000
 		EOF
-	} | sed "s/OFFSET/${1:-0x330}/" >"$work/program.S"
+	} | sed "s/OFFSET/${1:-0x368}/" >"$work/program.S"
 	run gcc -nostdlib -static -no-pie -o "$work/program" "$work/program.S"
 }
 
