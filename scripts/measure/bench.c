@@ -605,7 +605,7 @@ static void measure_scale(int cpus, int kind, const char *scenario)
 
 /* --- threads of one process that zap at the same time, each on its CPU -- */
 
-static volatile int *threads_go;
+static volatile int threads_go;
 
 static void *zap_forever(void *cpu)
 {
@@ -613,8 +613,8 @@ static void *zap_forever(void *cpu)
 	int i;
 
 	run_on((int)(uintptr_t)cpu);
-	__sync_fetch_and_sub(threads_go, 1);
-	while (*threads_go > 0)
+	__sync_fetch_and_sub(&threads_go, 1);
+	while (threads_go > 0)
 		yield_cpu();
 	for (i = 0; i < SCALE_ROUNDS; i++) {
 		*(volatile char *)p = 1;
@@ -625,19 +625,17 @@ static void *zap_forever(void *cpu)
 
 static uint64_t zap_in_threads(int cpus)
 {
-	static volatile int go;
 	pthread_t thread[8];
 	uint64_t t;
 	int cpu;
 
-	threads_go = &go;
-	go = cpus + 1;
+	threads_go = cpus + 1;
 	for (cpu = 0; cpu < cpus; cpu++)
 		must(!pthread_create(&thread[cpu], NULL, zap_forever, (void *)(uintptr_t)cpu));
-	while (go > 1)
+	while (threads_go > 1)
 		yield_cpu();
 	t = now();
-	go = 0;
+	threads_go = 0;
 	for (cpu = 0; cpu < cpus; cpu++)
 		pthread_join(thread[cpu], NULL);
 	return (now() - t) / SCALE_ROUNDS / cpus;

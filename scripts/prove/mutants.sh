@@ -146,8 +146,8 @@ plan_gate() {
 	gate mn_hlist_del "flag cleared too early" '<jne [^>]*> lock (and|btr)' nop
 	gate mn_hlist_del "flag never cleared" '<lock (and|btr)' nop
 	gate $slow "walk ends after the first" 'jne [0-9a-f]+ <mov \(%rbx\),%rbx> test' 'xor %ebx, %ebx'
-	# mmu_notifier_synchronize() without srcu_barrier() is none: where it returns, a kernel
-	# with return thunks patches what the mutant has put there.
+	plan_line gate mmu_notifier_synchronize "call of srcu_barrier" "grace period only" all hook \
+		"$(hooks grace_period srcu_barrier mmu_notifier_synchronize)"
 }
 
 # amd SITE MUTATION PIECE TARGET [FUNCTION [MORE...]]
