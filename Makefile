@@ -3,7 +3,7 @@
 # Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test shell module sites mutants amd bench debug check model report clean
+.PHONY: help tree refresh series upgrade run test found shell module sites mutants amd bench debug check model report clean
 .NOTPARALLEL:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make shell     a shell in the kernel with the series               scripts/kernel/shell.sh'
 	@echo 'make module    build a driver of your own against it, M=DIR        scripts/kernel/module.sh'
 	@echo
+	@echo 'make found     what the tests find in a kernel as it is, TREE=7.3  scripts/prove/found.sh'
 	@echo 'make sites     CPU TLB flushes, and which tests execute them       scripts/prove/reach.sh'
 	@echo 'make mutants   faults in the kernel: which test finds each         scripts/prove/mutants.sh'
 	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
@@ -49,6 +50,9 @@ run:
 
 test:
 	@scripts/prove/test.sh
+
+found:
+	@scripts/prove/found.sh
 
 shell:
 	@scripts/kernel/shell.sh

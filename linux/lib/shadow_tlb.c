@@ -11,7 +11,8 @@
  * mappings), and pointers to page-table pages (the paging-structure cache).
  * The first are dropped by an invalidation that touches them.  The second only
  * by one that contains all that the table maps, because hardware need not look
- * for table pointers beyond the range it was given.
+ * for table pointers beyond the range it was given.  With shadow_tlb.lenient=1
+ * they are dropped, too, by one that touches what the table maps.
  *
  * The oracle looks at two moments.  When a page goes back to the allocator no
  * device may have it in its TLB, neither as a page nor as a page table.  And
@@ -21,6 +22,7 @@
 
 #include <linux/hash.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/rculist.h>
 #include <linux/sched/mm.h>
@@ -40,6 +42,10 @@ struct shadow_walk {
 		bool write;
 	} level[SHADOW_TLB_LEVELS];
 };
+
+static bool lenient;
+module_param(lenient, bool, 0444);
+MODULE_PARM_DESC(lenient, "drop a pointer to a page table when a range touches what it maps");
 
 static LIST_HEAD(shadow_tlbs);
 static DEFINE_RAW_SPINLOCK(shadow_tlbs_lock);
@@ -69,11 +75,14 @@ static void shadow_walk_page(struct shadow_walk *walk, unsigned long addr,
  * are about to be split.  On riscv, pte_access_permitted() and its siblings grant
  * these, too.
  */
+static bool shadow_valid(unsigned long entry)
+{
 #ifdef CONFIG_RISCV
-#define shadow_valid(entry)	((entry) & _PAGE_PRESENT)
+	return entry & _PAGE_PRESENT;
 #else
-#define shadow_valid(entry)	true
+	return true;
 #endif
+}
 
 /*
  * Walks the page table the way hardware does, without locks: each entry is read
@@ -140,7 +149,13 @@ static void shadow_walk(struct mm_struct *mm, pgd_t *root, unsigned long addr,
 			  page_to_pfn(pmd_page(pmd)), false);
 
 	ptep = pte_offset_map(&pmd, addr);
+#if TREE < 612
 	pte = READ_ONCE(*ptep);
+#else
+	if (!ptep)
+		return;
+	pte = ptep_get(ptep);
+#endif
 	if (shadow_valid(pte_val(pte)) && pte_access_permitted(pte, false))
 		shadow_walk_page(walk, addr, pte_pfn(pte), PAGE_MASK,
 				 pte_access_permitted(pte, true));
@@ -217,7 +232,7 @@ static void shadow_invalidate(struct shadow_tlb *dev, unsigned long start,
 	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
 		if (!e->valid)
 			continue;
-		if (e->level) {
+		if (e->level && !lenient) {
 			if (start <= e->addr && e->addr + e->size - 1 < end)
 				shadow_drop(dev, e);
 		} else if (start < e->addr + e->size && e->addr < end) {
@@ -300,6 +315,11 @@ static void shadow_run(struct shadow_tlb *dev)
 		shadow_access(dev, addr, false);
 }
 
+static struct shadow_tlb *watch_to_shadow(struct mmu_notifier *mn)
+{
+	return container_of(mn, struct shadow_tlb, watch);
+}
+
 static struct shadow_tlb *mn_to_shadow(struct mmu_notifier *mn)
 {
 	return container_of(mn, struct shadow_tlb, mn);
@@ -319,7 +339,7 @@ static void shadow_release(struct mmu_notifier *mn, struct mm_struct *mm)
 static int shadow_start(struct mmu_notifier *mn,
 			const struct mmu_notifier_range *range)
 {
-	struct shadow_tlb *dev = mn_to_shadow(mn);
+	struct shadow_tlb *dev = watch_to_shadow(mn);
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
@@ -337,7 +357,7 @@ static int shadow_start(struct mmu_notifier *mn,
 static void shadow_end(struct mmu_notifier *mn,
 		       const struct mmu_notifier_range *range)
 {
-	struct shadow_tlb *dev = mn_to_shadow(mn);
+	struct shadow_tlb *dev = watch_to_shadow(mn);
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
@@ -366,24 +386,32 @@ static void shadow_invalidate_range(struct mmu_notifier *mn,
 	call->unchanged = shadow_unchanged(dev, start, end);
 	call->outside = !dev->changing;
 	dev->stats.outside += call->outside;
+#if TREE < 612
 	if (start >= end || !PAGE_ALIGNED(start) || !PAGE_ALIGNED(end))
 		dev->stats.bad_ranges++;
+#else
+	/* All of the address space ends at ULONG_MAX. */
+	if (start >= end || !PAGE_ALIGNED(start) ||
+	    (!PAGE_ALIGNED(end) && end != ULONG_MAX))
+		dev->stats.bad_ranges++;
+#endif
 	shadow_invalidate(dev, start, end);
 	shadow_run(dev);
 	raw_spin_unlock_irqrestore(&dev->lock, flags);
 }
 
-static const struct mmu_notifier_ops shadow_start_end_ops = {
-	.release = shadow_release,
+static const struct mmu_notifier_ops shadow_watch_ops = {
 	.invalidate_range_start = shadow_start,
 	.invalidate_range_end = shadow_end,
 };
 
+static const struct mmu_notifier_ops shadow_release_ops = {
+	.release = shadow_release,
+};
+
 static const struct mmu_notifier_ops shadow_range_ops = {
 	.release = shadow_release,
-	.invalidate_range_start = shadow_start,
 	.invalidate_range = shadow_invalidate_range,
-	.invalidate_range_end = shadow_end,
 };
 
 static void shadow_page_freed(struct shadow_tlb *dev, unsigned long pfn)
@@ -474,25 +502,39 @@ struct shadow_tlb *shadow_tlb_bind(struct mm_struct *mm,
 	struct shadow_tlb *dev;
 	int ret = -ENOMEM;
 
+#if TREE < 703
 	dev = kvzalloc(sizeof(*dev), GFP_KERNEL);
+#else
+	dev = kvzalloc_obj(*dev);
+#endif
 	if (!dev)
 		return ERR_PTR(-ENOMEM);
 	raw_spin_lock_init(&dev->lock);
 	dev->mm = mm;
 	dev->policy = policy;
+#if TREE < 612
 	dev->pgd = mm_device_pgd(mm);
 	if (!dev->pgd)
 		goto free;
+#else
+	dev->pgd = mm->pgd;
+#endif
 	dev->mn.ops = policy == SHADOW_TLB_INVALIDATE_RANGE ?
-		      &shadow_range_ops : &shadow_start_end_ops;
+		      &shadow_range_ops : &shadow_release_ops;
+	dev->watch.ops = &shadow_watch_ops;
 	ret = shadow_watch(dev);
 	if (ret)
 		goto free;
 	ret = mmu_notifier_register(&dev->mn, mm);
 	if (ret)
 		goto unwatch;
+	ret = mmu_notifier_register(&dev->watch, mm);
+	if (ret)
+		goto unregister;
 	return dev;
 
+unregister:
+	mmu_notifier_unregister(&dev->mn, mm);
 unwatch:
 	shadow_unwatch(dev);
 free:
@@ -508,6 +550,7 @@ free:
  */
 void shadow_tlb_unbind(struct shadow_tlb *dev)
 {
+	mmu_notifier_unregister(&dev->watch, dev->mm);
 	mmu_notifier_unregister(&dev->mn, dev->mm);
 	shadow_unwatch(dev);
 	kvfree(dev);

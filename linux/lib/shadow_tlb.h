@@ -91,7 +91,10 @@ struct shadow_tlb_entry {
 
 struct shadow_tlb {
 	struct mmu_notifier mn;
+	/* for _start() and _end(), which not every kernel allows in @mn */
+	struct mmu_notifier watch;
 	struct mm_struct *mm;
+	/* where the device begins to walk */
 	pgd_t *pgd;
 	struct list_head list;
 	enum shadow_tlb_policy policy;

@@ -167,7 +167,9 @@ static const struct file_operations shadow_dev_fops = {
 	.release = shadow_dev_release,
 	.unlocked_ioctl = shadow_dev_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+#if TREE < 612
 	.llseek = no_llseek,
+#endif
 };
 
 static struct miscdevice shadow_dev = {

@@ -6,7 +6,7 @@
 # All that make run and make test call, so that it is installed at once.
 # shellcheck disable=SC2034 # for those who source this
 kernel_packages=(
-	git xz-utils patch coccinelle
+	git xz-utils unifdef patch coccinelle
 	gcc libc6-dev make flex bison bc libelf-dev libssl-dev kmod rsync cpio perl ccache binutils
 	qemu-system-x86 python3
 )

@@ -262,6 +262,11 @@ patch_file() {
 	esac
 }
 
+# title_of PATCH [FILE]: as git am would have it; FILE gets the changelog
+title_of() {
+	hgit mailinfo -b "${2:-/dev/null}" /dev/null <"$1" | sed -n 's/^Subject: //p'
+}
+
 # series patch file..., of all series in order; the files are those of linux/ that it adds
 all_patches() {
 	local name
@@ -285,10 +290,45 @@ all_trees_claim() {
 	done | claimed_files | sort -u
 }
 
+# --- files that kernels share ----------------------------------------------
+#
+# A file of linux/ can have lines for some kernels: those between #if TREE < 612 and #endif are for
+# the ones before 6.12. And a line "word OLD NEW" of trees/TREE/kernel says what has another name
+# there. In the tree of a kernel nothing is left of either.
+
+# Text that is no C has apostrophes, which unifdef does not take.
+for_this_kernel() { # FILE
+	if grep -qE '^#(el)?if TREE ' "$1"; then
+		unifdef -B "-DTREE=$(awk -F . '{ print $1 * 100 + $2 }' <<<"$TREE")" "$1" || [ $? = 1 ]
+	else
+		cat "$1"
+	fi
+}
+
+# adapted FILE: as this kernel has it
+adapted() (
+	read -r old new <<<"$(tree_says word)"
+	set -o pipefail
+	for_this_kernel "$1" | sed -e '' ${old:+-e "s/\\<$old\\>/$new/g"}
+)
+
+# adapt_files DIR FILE...: DIR gets these files of linux/
+adapt_files() {
+	local dir=$1 file
+
+	shift
+	for file; do
+		mkdir -p "$(dirname "$dir/$file")"
+		cp -P "$LINUX_DIR/$file" "$dir/$file"
+		[ -L "$dir/$file" ] || adapted "$LINUX_DIR/$file" >"$dir/$file" ||
+			die "$(short "$LINUX_DIR")/$file: unifdef fails, it says why above; correct its lines with TREE"
+	done
+}
+
 # --- derived states: tags that are made without the work tree --------------
 
 # shellcheck disable=SC2034 # for tree.sh
-derived_states=(stock-amd stock-bench base-bench series-bench)
+derived_states=(stock-amd stock-bench base-bench series-bench stock-tests)
 
 # begin_index STATE: index_file changes it, commit_index makes it a tag
 begin_index() {

@@ -322,6 +322,50 @@ test_tree() {
 	check "every target of make names the script that is there" targets_are_there
 }
 
+# --- files that kernels share ---------------------------------------------
+
+# has TREE LINES: what is in the file that both kernels have
+has() {
+	[ "$(paste -s -d , "$1"/lib/device.c)" = "$2" ]
+}
+
+# Folded into the patch that adds the file.
+change_device() { # EXPRESSION OF sed
+	edit_lin lib/device.c ""
+	sed -i -e '$d' -e "$1" "$lin/lib/device.c"
+	lgit commit -q -a --fixup "$(lgit log -1 --format=%H --diff-filter=A -- lib/device.c)" &&
+		GIT_SEQUENCE_EDITOR=: lgit rebase -q -i --autosquash refs/tags/base >"$work/out" 2>&1
+}
+
+test_shared_files() {
+	local other=$top/trees/7.3 both
+
+	made
+	printf "it's a device\n" >"$top/linux/lib/device.c"
+	check "a text with an apostrophe is whole" eval 'tree && has "$lin" "it'\''s a device"'
+	printf 'device\n#if TREE < 703\nold call_back\n#else\nnew call_back\n#endif\nmore\nlast\n' >"$top/linux/lib/device.c"
+	check "a kernel has its lines, and none of others" eval 'tree && has "$lin" "device,old call_back,more,last"'
+	mkdir -p "$other/tests"
+	{ sed 's/^version .*/version 7.3.1-1/' "$own/kernel" && echo "word call_back call_first"; } >"$other/kernel"
+	echo tests >"$other/series"
+	sed -n 2p "$own/core/series" >"$other/tests/series"
+	cp "$own/core/0001-lib-add-a-device.patch" "$other/tests"
+	check "another one has the others, and its own word" eval \
+		'TREE=7.3 KSRC=$work/src7.3 tree && has "$(echo "$top"/build/7.3-*/linux)" "device,new call_first,more,last"'
+	tree
+	change_device 's/^last/very last/'
+	check "refresh keeps what other kernels have" eval \
+		'succeeds "$top/scripts/tree/refresh.sh" && has "$top/linux" "device,#if TREE < 703,old call_back,#else,new call_back,#endif,more,very last"'
+	change_device 's/^old/older/'
+	both=$(cat "$top/linux/lib/device.c")
+	check "a change of such a line is refused" fails_saying "has lines for other kernels where you changed it" "$top/scripts/tree/refresh.sh"
+	check "and linux/ is left alone" [ "$(cat "$top/linux/lib/device.c")" = "$both" ]
+	made
+	printf '#if TREE < 703\nold\n' >"$top/linux/lib/device.c"
+	before=$(state)
+	check "a line without its #endif is named" wrong "linux/lib/device.c: unifdef fails"
+}
+
 # make help has all targets, and the file behind each.
 targets_are_there() {
 	make -s -C "$project" help >"$work/out" &&
@@ -456,6 +500,7 @@ test_sources
 test_other_versions
 test_bad_series
 test_tree
+test_shared_files
 test_interruptions
 test_own_work
 test_refresh

@@ -182,21 +182,12 @@ check_am() {
 		die "git am of the exported series gives another tree than 'series'; this is a bug in export.sh"
 }
 
-# The title of a patch; its changelog in one line.
-title_of() {
-	awk '/^Subject: / { text = $0; while ((getline > 0) && /^ /) text = text $0; print text; exit }' "$1" |
-		sed -E 's/^Subject: (\[[^]]*\] )?//'
-}
-
-changelog_of() {
-	sed -n '/^$/,/^---$/p' "$1" | tr -s '\n ' ' '
-}
-
 # needed_by PATCH: the fixes before it whose titles its changelog has in quotes
 needed_by() {
 	local other text
 
-	text=$(changelog_of "$1")
+	title_of "$1" "$tmp/changelog" >/dev/null
+	text=$(tr -s '\n ' ' ' <"$tmp/changelog")
 	for other in "${1%/*}"/[0-9]*.patch; do
 		[[ $other < $1 ]] || break
 		[[ $other = */0000-* || $text != *"\"$(title_of "$other")\""* ]] || echo "$other"

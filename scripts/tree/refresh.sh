@@ -88,8 +88,7 @@ old_titles() {
 	local which name
 
 	all_patches | while read -r which name _; do
-		printf '%s\t%s\t%s\n' "$which" "$name" \
-			"$(hgit mailinfo -b /dev/null /dev/null <"$(patch_file "$which" "$name")" | sed -n 's/^Subject: //p')"
+		printf '%s\t%s\t%s\n' "$which" "$name" "$(title_of "$(patch_file "$which" "$name")")"
 	done
 }
 
@@ -149,6 +148,18 @@ write_series() {
 	done
 	# No commit changed them later, so they are as HEAD has them.
 	tgit checkout-index --stdin --prefix="$new_linux/" <"$tmp/added"
+	while read -r name; do
+		keep_other_kernels "$name"
+	done <"$tmp/added"
+}
+
+# What linux/ has of that file for other kernels stays, also where this one changed it.
+keep_other_kernels() { # FILE
+	[ -f "$LINUX_DIR/$1" ] && [ ! -L "$LINUX_DIR/$1" ] || return 0
+	adapt_files "$tmp/adapted" "$1"
+	hgit merge-file -p -q "$LINUX_DIR/$1" "$tmp/adapted/$1" "$new_linux/$1" >"$tmp/merged" ||
+		die "$(short "$LINUX_DIR")/$1 has lines for other kernels where you changed it; edit it there, and run 'make tree'"
+	cat "$tmp/merged" >"$new_linux/$1"
 }
 
 # --- does it say the same? ------------------------------------------------

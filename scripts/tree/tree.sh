@@ -290,7 +290,8 @@ add_files() {
 	[ $# -gt 0 ] || return 0
 	there=$(tgit --literal-pathspecs ls-files -- "$@" | head -n 1)
 	[ -z "$there" ] || die "$(short "$patch") adds $there, which is there before it; change it with a diff"
-	tgit_files "$LINUX_DIR" update-index --add -- "$@"
+	adapt_files "$tmp/adapted" "$@"
+	tgit_files "$tmp/adapted" update-index --add -- "$@"
 }
 
 # --- context that has moved -----------------------------------------------
@@ -639,8 +640,8 @@ rebuild() {
 }
 
 do_tree() {
-	need_packages git xz-utils
-	need_commands git tar xz awk flock sha256sum
+	need_packages git xz-utils unifdef
+	need_commands git tar xz awk flock sha256sum unifdef
 	identity || :
 	look_at_source
 	key=$(inputs_key)
