@@ -160,6 +160,7 @@ done
 [ "$arch" = x86_64 ] || die "the expected reports are those of x86-64; leave ARCH out"
 only_one debug
 mkdir -p "$work"
+"$scripts/tree/tree.sh"
 "$scripts/kernel/build.sh" series-debug
 if [ $# = 0 ]; then
 	"$scripts/kernel/initrd.sh" "$initrd"
