@@ -1793,7 +1793,7 @@ static int v2_zap_rounds(void *data)
 }
 
 #define V2_ZAPPERS	8
-#define V2_ZAPS		40	/* which the command buffer can show */
+#define V2_ZAPS		32	/* the command buffer can show 14 commands for each */
 
 /* Each of @nr threads gives back a page of its own, again and again. */
 static void v2_threads_row(struct kunit *test, unsigned int nr)
