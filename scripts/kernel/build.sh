@@ -179,7 +179,9 @@ install_modules() {
 
 	dir=$out/modules/lib/modules/$(cat "$obj/include/config/kernel.release")/kernel
 	rm -rf "$out/modules"
+	# 7.3 lists the objects that they are made of.
 	while read -r module; do
+		module=${module%.*}.ko
 		mkdir -p "$dir/${module%/*}"
 		"${cross}objcopy" --strip-debug "$obj/$module" "$dir/$module"
 	done <"$obj/modules.order"

@@ -4,6 +4,7 @@
 #   freed      so many pages and page tables were freed while the device could still reach them
 #   stale      so many entries allow what the page table does not, or were used so
 #   imprecise  neither; the calls were others than expected, or more
+#   crash      the kernel did not survive it
 BEGIN { OFS = "\t" }
 
 function most(a, b) { return a > b ? a : b }
@@ -22,6 +23,16 @@ value {
 	else if (/stale|shadow_tlb_touch|bad_ranges/)
 		stale = most(stale, value)
 	value = 0
+}
+
+/^# +RUN +/ {
+	running = $3
+	sub(/.*\./, "", running)
+}
+
+/^(BUG: unable to handle|Kernel panic)/ && running {
+	print running, "crash", 0, 0, 0
+	running = ""
 }
 
 /^ *(not )?ok [0-9]+ / {

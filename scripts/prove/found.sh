@@ -48,6 +48,8 @@ boot() {
 	awk -f "$scripts/prove/findings.awk" "$log" | awk -v OFS='\t' -v state="$state" -v device="$device" '{ print state, device, $0 }'
 }
 
+# Whom a row can hurt: a device that keeps pointers to tables which the range only touches, one
+# that keeps parts of a huge page, or any.
 show() {
 	awk -F '\t' '
 	NR == 1 { next }
@@ -57,16 +59,41 @@ show() {
 		if ($4 == "freed") text = "freed " $5 "+" $6
 		if ($4 == "stale") text = "stale " $7
 		says[$1, $2, $3] = text
+		if ($1 == "stock-tests" && $4 != "imprecise") bad[$2, $3]
 	}
 	function get(state, device, name) { return (state, device, name) in says ? says[state, device, name] : "-" }
+	# any, parts, pointers, none
+	function hurts(name) {
+		if (("touches", name) in bad)
+			return name ~ /hugetlb/ ? 2 : 1
+		return ("contains", name) in bad ? 3 : 4
+	}
+	function row(name) {
+		printf "%-40s %-13s %-14s %-13s %-14s %s\n", name,
+			get("stock-tests", "contains", name), get("stock-tests", "touches", name),
+			get("series", "contains", name), get("series", "touches", name), class[hurts(name)]
+	}
 	END {
-		printf "%-42s %-31s %s\n", "", "stock", "with the series"
-		printf "%-42s %-15s %-15s %-15s %s\n", "case", "contains", "touches", "contains", "touches"
-		for (i = 1; i <= n; i++)
-			printf "%-42s %-15s %-15s %-15s %s\n", order[i],
-				get("stock-tests", "contains", order[i]), get("stock-tests", "touches", order[i]),
-				get("series", "contains", order[i]), get("series", "touches", order[i])
+		printf "%-40s %-28s %-28s %s\n", "", "stock", "with the series", "can"
+		printf "%-40s %-13s %-14s %-13s %-14s %s\n", "case", "contains", "touches", "contains", "touches", "hurt"
+		split("any parts pointers none", class, " ")
+		for (k = 1; k <= 4; k++)
+			for (i = 1; i <= n; i++)
+				if (hurts(order[i]) == k)
+					row(order[i])
 	}' "$table"
+	cat <<-'EOF'
+
+	freed N+M  N pages and M page tables were freed while the device could still reach them
+	stale N    N entries allowed what the page table did not
+	crash      the kernel crashed
+	imprecise  neither: a range that is too large, a call too many, or one that is late
+	pointers   hurts hardware that drops a pointer to a page table only if the range contains all that the
+	           table maps; with "touches", the device drops it when the range touches that
+	parts      hurts hardware that keeps a part of a huge page when it is told of another part
+	any        hurts any hardware that caches translations
+	Whether hardware of the first two kinds exists depends on its specification, which was not read for this.
+	EOF
 }
 
 main() {

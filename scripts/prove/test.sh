@@ -15,6 +15,7 @@
 # mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
+# newer    the step kunit for Linux 7.3
 #
 # With TREE=6.12 and 7.3, which have no base: kunit, control, exports, and
 # found    stock with the tests beside the series: nothing is freed in reach, nothing is stale
@@ -47,6 +48,7 @@ riscv)
 *)
 	work=$BUILD/test
 	all_steps="scripts sites base kunit reach amd control mutants shell exports"
+	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer"
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control exports"
 	;;
 esac
@@ -290,7 +292,7 @@ step_found() {
 		return
 	fi
 	cat "$work/found.out"
-	attempt "stock has what the series mends" grep -qP '^stock-tests\ttouches\t.*\t(freed|stale)\t' "$table"
+	attempt "stock has what the series mends" grep -qP '^stock-tests\ttouches\t.*\t(freed|stale|crash)\t' "$table"
 	awk -F '\t' '$1 == "series" && $2 == "touches" && $4 != "imprecise" { print $3, $4 }' "$table" >"$work/left"
 	while read -r name kind; do
 		result "not ok" "with the series, $name shows none that is $kind"
@@ -487,6 +489,18 @@ step_exports() {
 		*) attempt "checkpatch --strict: ${patch#"$BUILD"/series/}" "$scripts/tree/checkpatch.sh" "$patch" ;;
 		esac
 	done
+}
+
+# --- newer ----------------------------------------------------------------
+
+step_newer() {
+	local tests=$STORE/7.3/test/kunit.results
+
+	rm -f "$tests"
+	env -u STORE "BUILD=$STORE" TREE=7.3 TEST_ONLY=kunit "$scripts/prove/test.sh" >"$work/newer.out" || :
+	grep -E '^(not ok|skip) - ' "$work/newer.out" || :
+	attempt "the tests of Linux 7.3 run" [ -s "$tests" ]
+	sed 's/ - / - Linux 7.3: /' "$tests" >>"$results"
 }
 
 # --- all ------------------------------------------------------------------
