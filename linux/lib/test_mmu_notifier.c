@@ -29,6 +29,9 @@
 #include <linux/kthread.h>
 #include <linux/memblock.h>
 #include <linux/mempolicy.h>
+#if TREE >= 703
+#include <linux/memremap.h>
+#endif
 #include <linux/migrate.h>
 #include <linux/mman.h>
 #if TREE >= 612
@@ -1040,7 +1043,7 @@ static struct folio *mn_lock_folio(unsigned long addr)
 {
 	struct page *page;
 
-	if (get_user_pages_fast_only(addr, 1, 0, &page) != 1)
+	if (get_user_pages_fast(addr, 1, 0, &page) != 1)
 		return NULL;
 	folio_lock(page_folio(page));
 	return page_folio(page);
@@ -1937,6 +1940,128 @@ static void mn_migrate_vma_moves_pages(struct kunit *test)
 #endif
 }
 
+#if TREE >= 703
+/*
+ * A process has pages that it shared with a child, so that they are not exclusive
+ * and are flushed together, and then some of a huge page.  To split that, the page
+ * table lock is dropped in the middle of the walk.  The split begins with a call of
+ * invalidate_range_start(), where the device must have lost what was collected.
+ */
+#ifdef CONFIG_DEVICE_MIGRATION
+#define MN_SPLIT_SMALL	4UL
+#define MN_SPLIT_PAGES	8UL
+
+struct mn_split_watch {
+	struct mmu_notifier mn;
+	struct shadow_tlb *dev;
+	unsigned int splits;
+	unsigned int stale;
+	bool zap;
+};
+
+static int mn_watch_split(struct mmu_notifier *mn,
+			  const struct mmu_notifier_range *range)
+{
+	struct mn_split_watch *watch = container_of(mn, struct mn_split_watch,
+						    mn);
+	unsigned long small = MN_SPLIT_SMALL * PAGE_SIZE;
+
+	/* That of migrate_vma_setup() comes before. */
+	if (range->event == MMU_NOTIFY_MIGRATE)
+		return 0;
+	watch->splits++;
+	watch->stale += shadow_tlb_stale(watch->dev);
+	if (watch->zap) {
+		watch->zap = false;
+		/* Then only what was collected is left, and the table goes with it. */
+		do_madvise(range->mm, TEST_BASE + small, PMD_SIZE - small,
+			   MADV_DONTNEED);
+		do_madvise(range->mm, TEST_BASE, PMD_SIZE, MADV_DONTNEED);
+	}
+	return 0;
+}
+
+static const struct mmu_notifier_ops mn_split_watch_ops = {
+	.invalidate_range_start = mn_watch_split,
+};
+
+static bool mn_is_shared(unsigned long addr)
+{
+	struct folio *folio = mn_lock_folio(addr);
+	bool shared = folio && folio_mapcount(folio) > 1;
+
+	if (folio)
+		mn_unlock_folio(folio);
+	return shared;
+}
+
+static void mn_migrate_vma_and_split(struct kunit *test, bool zap)
+{
+	/* Twice as many as are asked for. */
+	unsigned long src[2 * MN_SPLIT_PAGES] = { };
+	unsigned long dst[2 * MN_SPLIT_PAGES] = { };
+	unsigned long addr = TEST_BASE, len = MN_SPLIT_PAGES * PAGE_SIZE;
+	unsigned long small = MN_SPLIT_SMALL * PAGE_SIZE;
+	struct mn_split_watch watch = {
+		.mn.ops = &mn_split_watch_ops,
+		.dev = mn_test(test)->dev,
+		.zap = zap,
+	};
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct migrate_vma args = {
+		.src = src, .dst = dst,
+		.start = addr, .end = addr + len,
+		.flags = MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	unsigned long end = jiffies + 10 * HZ;
+	struct mn_child child = { };
+
+	mn_prepare_thp(test, addr);
+	mn_split_mapping(mm, addr);
+	KUNIT_ASSERT_EQ(test, do_madvise(mm, addr, small, MADV_DONTNEED), 0);
+	KUNIT_ASSERT_EQ(test, mn_write(addr, small), 0);
+	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
+	mn_child_leave(&child);
+	while (mn_is_shared(addr) && time_before(jiffies, end))
+		msleep(20);
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len),
+			(unsigned int)MN_SPLIT_PAGES);
+	lru_add_drain_all();
+	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&watch.mn, mm), 0);
+	mmap_read_lock(mm);
+	args.vma = vma_lookup(mm, addr);
+	KUNIT_EXPECT_EQ(test, migrate_vma_setup(&args), 0);
+	KUNIT_EXPECT_GE(test, watch.splits, 1U);
+	KUNIT_EXPECT_EQ(test, watch.stale, 0U);
+	KUNIT_EXPECT_EQ(test, args.npages, MN_SPLIT_PAGES);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	migrate_vma_pages(&args);
+	migrate_vma_finalize(&args);
+	mmap_read_unlock(mm);
+	mmu_notifier_unregister(&watch.mn, mm);
+	/* The last references of pages that were zapped. */
+	lru_add_drain_all();
+	mn_expect_clean(test);
+}
+#else
+static void mn_migrate_vma_and_split(struct kunit *test, bool zap)
+{
+	kunit_skip(test, "no CONFIG_DEVICE_MIGRATION");
+}
+#endif
+
+static void mn_migrate_vma_splits_a_huge_page(struct kunit *test)
+{
+	mn_migrate_vma_and_split(test, false);
+}
+
+static void mn_migrate_vma_while_zapped(struct kunit *test)
+{
+	mn_migrate_vma_and_split(test, true);
+}
+#endif
+
 /* Pages that may be dropped: reclaim needs no swap for them. */
 static void mn_give_up(struct kunit *test, unsigned long addr,
 		       unsigned long len)
@@ -2242,7 +2367,7 @@ static void mn_reclaimed_part_of_a_huge_page(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
-	KUNIT_EXPECT_TRUE(test, mn_is_mapped(hole));
+	KUNIT_EXPECT_EQ(test, mn_dev_use(test, hole, PAGE_SIZE), 0);
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
 }
@@ -2433,9 +2558,9 @@ static void mn_flushed_before_the_lock_is_dropped(struct kunit *test)
  * A device that asks for a page by way of the IOMMU.  Nobody waits for the
  * answer.
  */
+#ifdef CONFIG_IOMMU_SVA
 static int mn_page_request(struct kunit *test, unsigned long addr, u32 perm)
 {
-#ifdef CONFIG_IOMMU_SVA
 	struct mm_struct *mm = mn_test(test)->mm;
 	const struct iommu_ops ops = { };
 	struct iommu_device iommu = { .ops = &ops };
@@ -2470,10 +2595,8 @@ static int mn_page_request(struct kunit *test, unsigned long addr, u32 perm)
 free:
 	iopf_queue_free(queue);
 	return ret;
-#else
-	return -ENODEV;
-#endif
 }
+#endif
 
 /*
  * Only the right to write is granted, which nobody announces, and the device
@@ -2732,6 +2855,137 @@ static void mn_empty_page_tables_freed(struct kunit *test)
  * the old entry in the device; one that comes after a page was freed is late.
  */
 
+#if TREE >= 703
+/*
+ * A device that walks mm->pgd can walk the page table of the kernel, too.  When
+ * memory is removed, the tables that mapped it and its struct pages are freed:
+ * after the pointers to them are gone, and after IOMMUs were told, which is the
+ * work of a kernel thread.
+ */
+#if defined(CONFIG_ASYNC_KERNEL_PGTABLE_FREE) && defined(CONFIG_ZONE_DEVICE)
+struct mn_kernel_table {
+	pud_t *pud;
+	unsigned long pfn;
+	unsigned int freed;
+	unsigned int reachable;
+	unsigned int at_once;
+};
+
+struct mn_kernel_tables {
+	/* of the linear mapping, and of the struct pages */
+	struct mn_kernel_table table[2];
+};
+
+static void mn_kernel_page_freed(void *data, struct page *page,
+				 unsigned int order)
+{
+	struct mn_kernel_tables *watch = data;
+	unsigned long pfn = page_to_pfn(page);
+	struct mn_kernel_table *t;
+	pud_t pud;
+
+	for (t = watch->table; t < watch->table + 2; t++) {
+		if (!t->pud || t->pfn - pfn >= 1UL << order || t->freed)
+			continue;
+		pud = READ_ONCE(*t->pud);
+		t->freed++;
+		t->reachable += pud_present(pud) && pud_pfn(pud) == t->pfn;
+		t->at_once += !current_work();
+	}
+}
+
+/* The table of the third level, if there is one, and it maps nothing else. */
+static void mn_watch_table(struct mn_kernel_table *t, unsigned long addr,
+			   unsigned long len)
+{
+	pud_t *pud = pud_offset(p4d_offset(pgd_offset_k(addr), addr), addr);
+	unsigned int i, used = 0;
+
+	if (pud_none(*pud) || pud_leaf(*pud))
+		return;
+	for (i = 0; i < PTRS_PER_PMD; i++)
+		used += !pmd_none(pud_pgtable(*pud)[i]);
+	if (used != DIV_ROUND_UP(len, PMD_SIZE))
+		return;
+	t->pfn = pud_pfn(*pud);
+	t->pud = pud;
+}
+
+/* A table that was there at boot is reserved, and the zone does not count it. */
+static void mn_table_of_boot(struct mn_kernel_table *t)
+{
+	struct page *page = pfn_to_page(t->pfn);
+
+	if (!t->pud || PageReserved(page))
+		return;
+	SetPageReserved(page);
+	adjust_managed_page_count(page, -1);
+}
+
+static void mn_remove_memory(struct kunit *test, bool boot)
+{
+	/* On common machines there is nothing, and no top level is added. */
+	u64 len = 1UL << PA_SECTION_SHIFT, start = 384ULL << 30;
+	unsigned long end = jiffies + 10 * HZ;
+	struct mn_kernel_tables watch = { };
+	struct dev_pagemap pgmap = {
+		.type = MEMORY_DEVICE_GENERIC,
+		.range = { .start = start, .end = start + len - 1 },
+		.nr_range = 1,
+	};
+	struct mn_kernel_table *t;
+	void *map;
+
+	if (!request_mem_region(start, len, "mn_test"))
+		kunit_skip(test, "no room for memory at %#llx", start);
+	map = memremap_pages(&pgmap, NUMA_NO_NODE);
+	if (IS_ERR(map)) {
+		release_mem_region(start, len);
+		kunit_skip(test, "no memory to be had at %#llx", start);
+	}
+	mn_watch_table(&watch.table[0], (unsigned long)map, len);
+	mn_watch_table(&watch.table[1],
+		       (unsigned long)pfn_to_page(PHYS_PFN(start)),
+		       PHYS_PFN(len) * sizeof(struct page));
+	for (t = watch.table; boot && t < watch.table + 2; t++)
+		mn_table_of_boot(t);
+	KUNIT_EXPECT_EQ(test, register_trace_mm_page_free(mn_kernel_page_freed,
+							  &watch), 0);
+	memunmap_pages(&pgmap);
+	for (t = watch.table; t < watch.table + 2; t++)
+		while (t->pud && !READ_ONCE(t->freed) &&
+		       time_before(jiffies, end))
+			msleep(20);
+	unregister_trace_mm_page_free(mn_kernel_page_freed, &watch);
+	tracepoint_synchronize_unregister();
+	release_mem_region(start, len);
+	KUNIT_EXPECT_TRUE(test, watch.table[0].pud || watch.table[1].pud);
+	for (t = watch.table; t < watch.table + 2; t++) {
+		if (!t->pud)
+			continue;
+		KUNIT_EXPECT_EQ(test, t->freed, 1U);
+		KUNIT_EXPECT_EQ(test, t->reachable, 0U);
+		KUNIT_EXPECT_EQ(test, t->at_once, 0U);
+	}
+}
+#else
+static void mn_remove_memory(struct kunit *test, bool boot)
+{
+	kunit_skip(test, "IOMMUs do not walk the kernel's page table");
+}
+#endif
+
+static void mn_memory_removed(struct kunit *test)
+{
+	mn_remove_memory(test, false);
+}
+
+static void mn_memory_of_boot_removed(struct kunit *test)
+{
+	mn_remove_memory(test, true);
+}
+#endif
+
 static void mn_munmap_while_the_device_runs(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 16 * PAGE_SIZE;
@@ -2894,6 +3148,10 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_hugetlb_shared_table_migrated),
 	KUNIT_CASE(mn_migrate_vma_collects_shared_pages),
 	KUNIT_CASE(mn_migrate_vma_moves_pages),
+#if TREE >= 703
+	KUNIT_CASE(mn_migrate_vma_splits_a_huge_page),
+	KUNIT_CASE(mn_migrate_vma_while_zapped),
+#endif
 	KUNIT_CASE(mn_reclaim),
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
 	KUNIT_CASE(mn_reclaimed_page_is_written_to),
@@ -2914,6 +3172,10 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_nested_gather_of_hugetlb),
 	KUNIT_CASE(mn_page_tables_freed),
 	KUNIT_CASE(mn_empty_page_tables_freed),
+#if TREE >= 703
+	KUNIT_CASE(mn_memory_removed),
+	KUNIT_CASE(mn_memory_of_boot_removed),
+#endif
 	KUNIT_CASE(mn_munmap_while_the_device_runs),
 	KUNIT_CASE(mn_dontneed_while_the_device_runs),
 	KUNIT_CASE(mn_cow_while_the_device_runs),
