@@ -2855,137 +2855,6 @@ static void mn_empty_page_tables_freed(struct kunit *test)
  * the old entry in the device; one that comes after a page was freed is late.
  */
 
-#if TREE >= 703
-/*
- * A device that walks mm->pgd can walk the page table of the kernel, too.  When
- * memory is removed, the tables that mapped it and its struct pages are freed:
- * after the pointers to them are gone, and after IOMMUs were told, which is the
- * work of a kernel thread.
- */
-#if defined(CONFIG_ASYNC_KERNEL_PGTABLE_FREE) && defined(CONFIG_ZONE_DEVICE)
-struct mn_kernel_table {
-	pud_t *pud;
-	unsigned long pfn;
-	unsigned int freed;
-	unsigned int reachable;
-	unsigned int at_once;
-};
-
-struct mn_kernel_tables {
-	/* of the linear mapping, and of the struct pages */
-	struct mn_kernel_table table[2];
-};
-
-static void mn_kernel_page_freed(void *data, struct page *page,
-				 unsigned int order)
-{
-	struct mn_kernel_tables *watch = data;
-	unsigned long pfn = page_to_pfn(page);
-	struct mn_kernel_table *t;
-	pud_t pud;
-
-	for (t = watch->table; t < watch->table + 2; t++) {
-		if (!t->pud || t->pfn - pfn >= 1UL << order || t->freed)
-			continue;
-		pud = READ_ONCE(*t->pud);
-		t->freed++;
-		t->reachable += pud_present(pud) && pud_pfn(pud) == t->pfn;
-		t->at_once += !current_work();
-	}
-}
-
-/* The table of the third level, if there is one, and it maps nothing else. */
-static void mn_watch_table(struct mn_kernel_table *t, unsigned long addr,
-			   unsigned long len)
-{
-	pud_t *pud = pud_offset(p4d_offset(pgd_offset_k(addr), addr), addr);
-	unsigned int i, used = 0;
-
-	if (pud_none(*pud) || pud_leaf(*pud))
-		return;
-	for (i = 0; i < PTRS_PER_PMD; i++)
-		used += !pmd_none(pud_pgtable(*pud)[i]);
-	if (used != DIV_ROUND_UP(len, PMD_SIZE))
-		return;
-	t->pfn = pud_pfn(*pud);
-	t->pud = pud;
-}
-
-/* A table that was there at boot is reserved, and the zone does not count it. */
-static void mn_table_of_boot(struct mn_kernel_table *t)
-{
-	struct page *page = pfn_to_page(t->pfn);
-
-	if (!t->pud || PageReserved(page))
-		return;
-	SetPageReserved(page);
-	adjust_managed_page_count(page, -1);
-}
-
-static void mn_remove_memory(struct kunit *test, bool boot)
-{
-	/* On common machines there is nothing, and no top level is added. */
-	u64 len = 1UL << PA_SECTION_SHIFT, start = 384ULL << 30;
-	unsigned long end = jiffies + 10 * HZ;
-	struct mn_kernel_tables watch = { };
-	struct dev_pagemap pgmap = {
-		.type = MEMORY_DEVICE_GENERIC,
-		.range = { .start = start, .end = start + len - 1 },
-		.nr_range = 1,
-	};
-	struct mn_kernel_table *t;
-	void *map;
-
-	if (!request_mem_region(start, len, "mn_test"))
-		kunit_skip(test, "no room for memory at %#llx", start);
-	map = memremap_pages(&pgmap, NUMA_NO_NODE);
-	if (IS_ERR(map)) {
-		release_mem_region(start, len);
-		kunit_skip(test, "no memory to be had at %#llx", start);
-	}
-	mn_watch_table(&watch.table[0], (unsigned long)map, len);
-	mn_watch_table(&watch.table[1],
-		       (unsigned long)pfn_to_page(PHYS_PFN(start)),
-		       PHYS_PFN(len) * sizeof(struct page));
-	for (t = watch.table; boot && t < watch.table + 2; t++)
-		mn_table_of_boot(t);
-	KUNIT_EXPECT_EQ(test, register_trace_mm_page_free(mn_kernel_page_freed,
-							  &watch), 0);
-	memunmap_pages(&pgmap);
-	for (t = watch.table; t < watch.table + 2; t++)
-		while (t->pud && !READ_ONCE(t->freed) &&
-		       time_before(jiffies, end))
-			msleep(20);
-	unregister_trace_mm_page_free(mn_kernel_page_freed, &watch);
-	tracepoint_synchronize_unregister();
-	release_mem_region(start, len);
-	KUNIT_EXPECT_TRUE(test, watch.table[0].pud || watch.table[1].pud);
-	for (t = watch.table; t < watch.table + 2; t++) {
-		if (!t->pud)
-			continue;
-		KUNIT_EXPECT_EQ(test, t->freed, 1U);
-		KUNIT_EXPECT_EQ(test, t->reachable, 0U);
-		KUNIT_EXPECT_EQ(test, t->at_once, 0U);
-	}
-}
-#else
-static void mn_remove_memory(struct kunit *test, bool boot)
-{
-	kunit_skip(test, "IOMMUs do not walk the kernel's page table");
-}
-#endif
-
-static void mn_memory_removed(struct kunit *test)
-{
-	mn_remove_memory(test, false);
-}
-
-static void mn_memory_of_boot_removed(struct kunit *test)
-{
-	mn_remove_memory(test, true);
-}
-#endif
-
 static void mn_munmap_while_the_device_runs(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 16 * PAGE_SIZE;
@@ -3172,10 +3041,6 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_nested_gather_of_hugetlb),
 	KUNIT_CASE(mn_page_tables_freed),
 	KUNIT_CASE(mn_empty_page_tables_freed),
-#if TREE >= 703
-	KUNIT_CASE(mn_memory_removed),
-	KUNIT_CASE(mn_memory_of_boot_removed),
-#endif
 	KUNIT_CASE(mn_munmap_while_the_device_runs),
 	KUNIT_CASE(mn_dontneed_while_the_device_runs),
 	KUNIT_CASE(mn_cow_while_the_device_runs),
@@ -3752,6 +3617,137 @@ static void mn_kernel_page_table_replaced(struct kunit *test)
 }
 #endif
 
+#if TREE >= 703
+/*
+ * A device that walks mm->pgd can walk the page table of the kernel, too.  When
+ * memory is removed, the tables that mapped it and its struct pages are freed:
+ * after the pointers to them are gone, and after IOMMUs were told, which is the
+ * work of a kernel thread.
+ */
+#if defined(CONFIG_ASYNC_KERNEL_PGTABLE_FREE) && defined(CONFIG_ZONE_DEVICE)
+struct mn_kernel_table {
+	pud_t *pud;
+	unsigned long pfn;
+	unsigned int freed;
+	unsigned int reachable;
+	unsigned int at_once;
+};
+
+struct mn_kernel_tables {
+	/* of the linear mapping, and of the struct pages */
+	struct mn_kernel_table table[2];
+};
+
+static void mn_kernel_page_freed(void *data, struct page *page,
+				 unsigned int order)
+{
+	struct mn_kernel_tables *watch = data;
+	unsigned long pfn = page_to_pfn(page);
+	struct mn_kernel_table *t;
+	pud_t pud;
+
+	for (t = watch->table; t < watch->table + 2; t++) {
+		if (!t->pud || t->pfn - pfn >= 1UL << order || t->freed)
+			continue;
+		pud = READ_ONCE(*t->pud);
+		t->freed++;
+		t->reachable += pud_present(pud) && pud_pfn(pud) == t->pfn;
+		t->at_once += !current_work();
+	}
+}
+
+/* The table of the third level, if there is one, and it maps nothing else. */
+static void mn_watch_table(struct mn_kernel_table *t, unsigned long addr,
+			   unsigned long len)
+{
+	pud_t *pud = pud_offset(p4d_offset(pgd_offset_k(addr), addr), addr);
+	unsigned int i, used = 0;
+
+	if (pud_none(*pud) || pud_leaf(*pud))
+		return;
+	for (i = 0; i < PTRS_PER_PMD; i++)
+		used += !pmd_none(pud_pgtable(*pud)[i]);
+	if (used != DIV_ROUND_UP(len, PMD_SIZE))
+		return;
+	t->pfn = pud_pfn(*pud);
+	t->pud = pud;
+}
+
+/* A table that was there at boot is reserved, and the zone does not count it. */
+static void mn_table_of_boot(struct mn_kernel_table *t)
+{
+	struct page *page = pfn_to_page(t->pfn);
+
+	if (!t->pud || PageReserved(page))
+		return;
+	SetPageReserved(page);
+	adjust_managed_page_count(page, -1);
+}
+
+static void mn_remove_memory(struct kunit *test, bool boot)
+{
+	/* On common machines there is nothing, and no top level is added. */
+	u64 len = 1UL << PA_SECTION_SHIFT, start = 384ULL << 30;
+	unsigned long end = jiffies + 10 * HZ;
+	struct mn_kernel_tables watch = { };
+	struct dev_pagemap pgmap = {
+		.type = MEMORY_DEVICE_GENERIC,
+		.range = { .start = start, .end = start + len - 1 },
+		.nr_range = 1,
+	};
+	struct mn_kernel_table *t;
+	void *map;
+
+	if (!request_mem_region(start, len, "mn_test"))
+		kunit_skip(test, "no room for memory at %#llx", start);
+	map = memremap_pages(&pgmap, NUMA_NO_NODE);
+	if (IS_ERR(map)) {
+		release_mem_region(start, len);
+		kunit_skip(test, "no memory to be had at %#llx", start);
+	}
+	mn_watch_table(&watch.table[0], (unsigned long)map, len);
+	mn_watch_table(&watch.table[1],
+		       (unsigned long)pfn_to_page(PHYS_PFN(start)),
+		       PHYS_PFN(len) * sizeof(struct page));
+	for (t = watch.table; boot && t < watch.table + 2; t++)
+		mn_table_of_boot(t);
+	KUNIT_EXPECT_EQ(test, register_trace_mm_page_free(mn_kernel_page_freed,
+							  &watch), 0);
+	memunmap_pages(&pgmap);
+	for (t = watch.table; t < watch.table + 2; t++)
+		while (t->pud && !READ_ONCE(t->freed) &&
+		       time_before(jiffies, end))
+			msleep(20);
+	unregister_trace_mm_page_free(mn_kernel_page_freed, &watch);
+	tracepoint_synchronize_unregister();
+	release_mem_region(start, len);
+	KUNIT_EXPECT_TRUE(test, watch.table[0].pud || watch.table[1].pud);
+	for (t = watch.table; t < watch.table + 2; t++) {
+		if (!t->pud)
+			continue;
+		KUNIT_EXPECT_EQ(test, t->freed, 1U);
+		KUNIT_EXPECT_EQ(test, t->reachable, 0U);
+		KUNIT_EXPECT_EQ(test, t->at_once, 0U);
+	}
+}
+#else
+static void mn_remove_memory(struct kunit *test, bool boot)
+{
+	kunit_skip(test, "IOMMUs do not walk the kernel's page table");
+}
+#endif
+
+static void mn_memory_removed(struct kunit *test)
+{
+	mn_remove_memory(test, false);
+}
+
+static void mn_memory_of_boot_removed(struct kunit *test)
+{
+	mn_remove_memory(test, true);
+}
+#endif
+
 /* Where nothing is mapped in all that an entry of the top level covers. */
 static unsigned long mn_top_level_address(unsigned int nr)
 {
@@ -3892,6 +3888,10 @@ static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_leave_beside_a_neighbour),
 #if TREE < 612
 	KUNIT_CASE(mn_kernel_page_table_replaced),
+#endif
+#if TREE >= 703
+	KUNIT_CASE(mn_memory_removed),
+	KUNIT_CASE(mn_memory_of_boot_removed),
 #endif
 	KUNIT_CASE(mn_top_level_changes),
 #if TREE < 612

@@ -12,13 +12,13 @@ function most(a, b) { return a > b ? a : b }
 { sub(/\r$/, ""); sub(/^\[[^]]*\] /, "") }
 
 # KUnit, and the harness of the selftests
-/^ *(stats\.|shadow_tlb_)[a-z_]+(\(dev\))? == / { value = $3 + 0 }
+/^ *(stats\.|watch\.|t->|shadow_tlb_)[a-z_]+(\(dev\))? == / { value = $3 + 0 }
 /:Expected 0 \(0\) == report->[a-z_]+ \([0-9]+\)/ { value = substr($NF, 2) + 0 }
 
 value {
 	if (/freed_pages/)
 		pages = most(pages, value)
-	else if (/freed_tables/)
+	else if (/freed_tables|reachable/)
 		tables = most(tables, value)
 	else if (/stale|shadow_tlb_touch|bad_ranges/)
 		stale = most(stale, value)
