@@ -7,6 +7,7 @@
 #define _LIB_SHADOW_TLB_H
 
 #include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
 
@@ -86,7 +87,9 @@ struct shadow_tlb_entry {
 	bool valid;
 };
 
-#define SHADOW_TLB_ENTRIES	2048
+/* Room for 2048 pages, and for what four page tables map: 8192 of 16 KiB. */
+#define SHADOW_TLB_ENTRIES \
+	(MAX_PTRS_PER_PTE > 512 ? 4 * MAX_PTRS_PER_PTE : 2048)
 #define SHADOW_TLB_BUCKETS	256
 
 struct shadow_tlb {

@@ -17,8 +17,6 @@
 #include "shadow_tlb.h"
 #include "shadow_tlb_uapi.h"
 
-static_assert(SHADOW_TLB_MAX_PAGES == SHADOW_TLB_ENTRIES);
-
 /*
  * The page table is walked without locks, which only works on a CPU that uses
  * the mm.  The device has a reference to mm_count: no other mm can have the

@@ -10,8 +10,8 @@
 #include <linux/types.h>
 #include <linux/ioctl.h>
 
-/* What the device can hold, and so the most that a range can have. */
-#define SHADOW_TLB_MAX_PAGES	2048
+/* The most that a range can have.  The device may hold less. */
+#define SHADOW_TLB_MAX_PAGES	8192
 
 /**
  * struct shadow_tlb_range - user addresses that the device is to use

@@ -7,11 +7,11 @@
 #
 # Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
 # beside it, in build/x86_64, and series/bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
-# in build/arm64, and so with ARCH=riscv. All states share that directory: what is the same in two of them is compiled once, and
+# in build/arm64, and so with ARCH=riscv or powerpc. All states share that directory: what is the same in two of them is compiled once, and
 # ccache has the rest. STATE-bench, -none and -debug have one of their own, build/x86_64-bench
 # and so on, and configs/bench.config, none.config or debug.config over the other files.
-# trees/TREE/kernel.config comes on top, if a kernel has one. What is compiled is in
-# build/source; changes in build/linux that are not committed are part of the series.
+# trees/TREE/kernel.config and trees/TREE/ARCH.config come on top, if a kernel has them. What is
+# compiled is in build/source; changes in build/linux that are not committed are part of the series.
 #
 # With OBJECTs or directories (mm/), only these are compiled, and copied to build/kernels/STATE.
 set -eu
@@ -40,7 +40,9 @@ case $state in
 	obj=$obj-debug
 	;;
 esac
-[ ! -f "$TREE_DIR/kernel.config" ] || fragments+=("$TREE_DIR/kernel.config")
+for fragment in "$TREE_DIR/kernel.config" "$TREE_DIR/$arch.config"; do
+	[ ! -f "$fragment" ] || fragments+=("$fragment")
+done
 image= # a bzImage, too
 [ "$state-$arch" != series-x86_64 ] || image=1
 running=$obj/.running   # there while make is

@@ -28,7 +28,13 @@ riscv)
 	cross=riscv64-linux-gnu-
 	kernel_packages+=(gcc-riscv64-linux-gnu libc6-dev-riscv64-cross qemu-system-misc opensbi)
 	;;
-*) die "ARCH=$ARCH is not supported; give x86_64, which is the default, arm64 or riscv" ;;
+powerpc)
+	arch=powerpc
+	cross=powerpc64le-linux-gnu-
+	kernel_packages+=(gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross qemu-system-ppc)
+	[ ! -d "$BASE_DIR" ] || die "ARCH=powerpc was not tried with Linux $TREE; give TREE=7.3, too, or another ARCH"
+	;;
+*) die "ARCH=$ARCH is not supported; give x86_64, which is the default, arm64, riscv or powerpc" ;;
 esac
 
 # What boot.sh needs for the selftest, besides -i: it is as on a large machine, where
@@ -41,6 +47,14 @@ kernel_dir() {
 	case $arch in
 	x86_64) echo "$BUILD/kernels/$1" ;;
 	*) echo "$BUILD/kernels/$1-$arch" ;;
+	esac
+}
+
+# found_table: where found.sh puts what it has found
+found_table() {
+	case $arch in
+	x86_64) echo "$STORE/report/found-$TREE.tsv" ;;
+	*) echo "$STORE/report/found-$TREE-$arch.tsv" ;;
 	esac
 }
 

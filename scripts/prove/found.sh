@@ -8,7 +8,7 @@
 #
 # One line for each case that fails anywhere, with what it shows: findings.awk explains the
 # words. "freed 511+0" is 511 pages and no page table. build/report/found-TREE.tsv has the
-# same, one line for each boot.
+# same, one line for each boot; with ARCH=arm64, found-TREE-arm64.tsv, and so with ARCH=powerpc.
 set -eu
 # shellcheck source=scripts/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -16,7 +16,8 @@ set -eu
 . "$(dirname "$0")/../lib/kernel.sh"
 
 work=$BUILD/found
-table=$STORE/report/found-$TREE.tsv
+[ "$arch" = x86_64 ] || work=$work-$arch
+table=$(found_table)
 initrd=$BUILD/guest/initrd-$arch.cpio
 
 # The tag stock-tests: stock, and what the patches of tests change.
@@ -51,7 +52,7 @@ boot() {
 # Whom a row can hurt: a device that keeps pointers to tables which the range only touches, one
 # that keeps parts of a huge page, or any.
 show() {
-	awk -F '\t' '
+	awk -F '\t' -v arch="$arch" '
 	NR == 1 { next }
 	!($3 in known) { known[$3]; order[++n] = $3 }
 	{
@@ -65,7 +66,7 @@ show() {
 	# any, parts, pointers, none
 	function hurts(name) {
 		if (("touches", name) in bad)
-			return name ~ /hugetlb/ ? 2 : 1
+			return arch == "x86_64" && name ~ /hugetlb/ ? 2 : 1
 		return ("contains", name) in bad ? 3 : 4
 	}
 	function row(name) {

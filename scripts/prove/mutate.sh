@@ -10,7 +10,7 @@
 # mutate.sh insn VMLINUX OUT FUNCTION REGEX INSN  a copy in which one instruction is
 #                                        another one, in assembly language
 #
-# For x86-64; ret is for arm64 and riscv, too. The list has a line per instruction: address, kind
+# For x86-64; ret is for arm64, riscv and powerpc, too. The list has a line per instruction: address, kind
 # (call, jmp of a tail call, jcc), function+offset, where to. REGEX is compared with the disassembly
 # "the one before <the instruction> the one after", and has to fit once.
 set -eu -o pipefail
@@ -32,7 +32,8 @@ read_machine() {
 	*Machine:*X86-64*) arch=x86_64 ;;
 	*Machine:*AArch64*) arch=arm64 ;;
 	*Machine:*RISC-V*) arch=riscv ;;
-	*) die "$(short "$kernel") is no ELF file of x86-64, arm64 or riscv; give a vmlinux" ;;
+	*Machine:*PowerPC64*) arch=powerpc ;;
+	*) die "$(short "$kernel") is no ELF file of x86-64, arm64, riscv or powerpc; give a vmlinux" ;;
 	esac
 }
 
@@ -255,6 +256,10 @@ ret() {
 		;;
 	arm64) put "$address" c0035fd6 ;;
 	riscv) put "$address" 67800000 ;;
+	powerpc) # callers with the same TOC skip the two instructions that load it
+		put "$address" 2000804e
+		put $((address + 8)) 2000804e
+		;;
 	esac
 	end_copy "$out"
 }

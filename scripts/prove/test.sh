@@ -22,8 +22,8 @@
 # A case that only shows imprecision which the series does not mend is skipped: trees/TREE/imprecise.
 #
 # With ARCH=arm64: kunit, once more with contiguous hugetlb pages, control, and
-# smmu     the suites of the SMMUv3 driver, on QEMU's SMMU
-# With ARCH=riscv: kunit and control.
+# smmu     the suites of the SMMUv3 driver, on QEMU's SMMU; where there is no base, found instead
+# With ARCH=riscv: kunit and control. With ARCH=powerpc, which needs TREE=7.3: kunit, found, control.
 # A kernel whose series has no tests yet: boots, the kernel builds and boots.
 #
 # TEST_ONLY="STEP..." runs only these, in that order. Each takes what it needs from git and from what it
@@ -36,15 +36,14 @@ set -eu
 
 kernel=$(kernel_dir series)/vmlinux
 initrd=$BUILD/guest/initrd-$arch.cpio
+work=$BUILD/test-$arch
 case $arch in
 arm64)
-	work=$BUILD/test-arm64
 	all_steps="kunit smmu control"
+	[ -d "$BASE_DIR" ] || all_steps="kunit found control"
 	;;
-riscv)
-	work=$BUILD/test-riscv
-	all_steps="kunit control"
-	;;
+riscv) all_steps="kunit control" ;;
+powerpc) all_steps="kunit found control" ;;
 *)
 	work=$BUILD/test
 	all_steps="scripts sites base kunit reach amd control mutants shell exports"
@@ -271,6 +270,15 @@ other_page_tables() {
 	attempt "with five levels" grep -q 'the page table has 5 levels' "$work/la57.log"
 }
 
+# The size of a hugetlb page of contiguous PTEs on arm64: 16 of 4K, or 128 of 16K.
+contiguous() {
+	if grep -qx CONFIG_ARM64_16K_PAGES=y "${kernel%vmlinux}config"; then
+		echo 2M
+	else
+		echo 64K
+	fi
+}
+
 step_kunit() {
 	built series || return 0
 	attempt "the series builds without warnings" no_warnings series
@@ -278,15 +286,16 @@ step_kunit() {
 	run_suites "$work/kunit.log" "$sites" 'mmu_notifier*' -i "$initrd" "${selftest_boot[@]}"
 	attempt "there are cases of the selftest" grep -q '^mmu_notifier_user	' "$work/kunit.log.cases"
 	[ "$arch" != x86_64 ] || other_page_tables
-	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" default_hugepagesz=64K
+	[ "$arch" != arm64 ] || run_suites "$work/hugetlb.log" "$sites" "$sites.mn_hugetlb*" "default_hugepagesz=$(contiguous)"
 }
 
 # --- found ----------------------------------------------------------------
 
 # What the series is to mend, and what it leaves as trees/TREE/imprecise says.
 step_found() {
-	local table=$STORE/report/found-$TREE.tsv name kind
+	local table name kind
 
+	table=$(found_table)
 	if ! "$scripts/prove/found.sh" >"$work/found.out"; then
 		result "not ok" "found.sh comes to its end"
 		return

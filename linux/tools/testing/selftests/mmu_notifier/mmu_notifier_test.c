@@ -838,7 +838,7 @@ static char *map_pages_to_move(size_t nr)
 
 TEST_F(user, compact_memory)
 {
-	size_t nr = SHADOW_TLB_MAX_PAGES, i, moved = 0;
+	size_t nr = 2048, i, moved = 0;
 	uint64_t *was = calloc(nr, sizeof(*was));
 	char *addr = NULL;
 	time_t until = 0;
@@ -1336,7 +1336,24 @@ TEST_F(user, hugetlb_cow_after_fork)
 }
 
 /*
- * Two processes map the same huge pages, and share the page table of that GiB.
+ * What a page table maps whose entries are page tables or huge pages: 1 GiB with
+ * pages of 4 KiB, 64 GiB with 16 KiB.  0 where processes do not share it.
+ */
+static size_t shared_size(void)
+{
+#ifdef __powerpc__
+	return 0;
+#else
+	size_t entries = page_size / sizeof(uint64_t);
+
+	return page_size > 16384 ? 0 : entries * entries * page_size;
+#endif
+}
+
+#define NO_SHARING	"processes share no page tables here"
+
+/*
+ * Two processes map the same huge pages, and share the page table of all that.
  * Then @change has to unshare it.  Nothing is mapped by the device's process
  * after that: this shows that it was shared.  The child goes, and with it the
  * table.
@@ -1345,12 +1362,14 @@ static void unshare_table(struct __test_metadata *_metadata,
 			  struct _test_data_user *self,
 			  int (*change)(char *addr, size_t size))
 {
-	size_t size = hugetlb_size();
+	size_t size = hugetlb_size(), all = shared_size();
 	int to_child[2], to_parent[2];
 	char *addr, c = 0;
 	pid_t pid;
 
-	addr = map_hugetlb(2, GIB, GIB, MAP_SHARED | MAP_NORESERVE);
+	if (!all)
+		SKIP(return, NO_SHARING);
+	addr = map_hugetlb(2, all, all, MAP_SHARED | MAP_NORESERVE);
 	if (!addr)
 		SKIP(return, NO_HUGETLB);
 	ASSERT_EQ(0, pipe(to_child) | pipe(to_parent));
@@ -1380,19 +1399,20 @@ static int mprotect_one(char *addr, size_t size)
 
 static int mprotect_all(char *addr, size_t size)
 {
-	return mprotect(addr, GIB, PROT_READ);
+	return mprotect(addr, shared_size(), PROT_READ);
 }
 
 static int munmap_all(char *addr, size_t size)
 {
-	return munmap(addr, GIB);
+	return munmap(addr, shared_size());
 }
 
 static int mremap_all(char *addr, size_t size)
 {
-	char *new = reserve(GIB, GIB);
+	size_t len = shared_size();
+	char *new = reserve(len, len);
 
-	return mremap(addr, GIB, GIB, MREMAP_MAYMOVE | MREMAP_FIXED, new) != new;
+	return mremap(addr, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, new) != new;
 }
 
 /* The mapping is split in two. */
@@ -1419,10 +1439,13 @@ TEST_F(user, shared_page_table_mremap)
 /* Who comes first unshares, and the other one has the table alone. */
 TEST_F(user, shared_page_table_punch_hole)
 {
-	size_t size = hugetlb_size();
-	char *addr = map_hugetlb(2, GIB, GIB, MAP_SHARED | MAP_NORESERVE);
+	size_t size = hugetlb_size(), all = shared_size();
+	char *addr;
 	pid_t pid;
 
+	if (!all)
+		SKIP(return, NO_SHARING);
+	addr = map_hugetlb(2, all, all, MAP_SHARED | MAP_NORESERVE);
 	if (!addr)
 		SKIP(return, NO_HUGETLB);
 	load(addr, 2 * size);
