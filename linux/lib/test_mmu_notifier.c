@@ -447,6 +447,8 @@ static void mn_prepare(struct kunit *test, unsigned long addr,
 {
 	KUNIT_ASSERT_EQ(test, mn_map_at(addr, len, 0), addr);
 	KUNIT_ASSERT_EQ(test, mn_write(addr, len), 0);
+	/* Otherwise a CPU can keep new pages for the LRU, and they are freed late. */
+	lru_add_drain_all();
 	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, len), 0);
 	KUNIT_ASSERT_EQ(test, (unsigned long)mn_dev_has(test, addr, len),
 			len >> PAGE_SHIFT);

@@ -61,6 +61,7 @@ show() {
 		if ($4 == "stale") text = "stale " $7
 		says[$1, $2, $3] = text
 		if ($1 == "stock-tests" && $4 != "imprecise") bad[$2, $3]
+		if ($4 == "crash") bad["touches", $3] # by chance in one boot only
 	}
 	function get(state, device, name) { return (state, device, name) in says ? says[state, device, name] : "-" }
 	# any, parts, pointers, none
