@@ -218,9 +218,9 @@ summary() {
 # imprecise LOG CASE: why it may fail, if it shows nothing worse
 imprecise() {
 	[ -f "$TREE_DIR/imprecise" ] || return 0
-	awk -f "$scripts/prove/findings.awk" "$1" | awk -F '\t' -v name="$2" '
+	awk -f "$scripts/prove/findings.awk" "$1" | awk -F '\t' -v name="$2" -v arch="$arch" '
 	NR == FNR { kind[$1] = $2; next }
-	$1 == name && kind[name] == "imprecise" { print $2; exit }' - "$TREE_DIR/imprecise"
+	$1 == name && kind[name] == "imprecise" && ($3 == "" || $3 == arch) { print $2; exit }' - "$TREE_DIR/imprecise"
 }
 
 report_cases() {
