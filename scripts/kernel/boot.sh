@@ -107,11 +107,12 @@ machine() {
 	done
 }
 
-# An AMD IOMMU, and behind it a device with ATS and some functions.
+# An AMD IOMMU, and behind it a device with ATS and some functions, and one that does DMA.
 amd_iommu() {
 	local i device=virtio-rng-pci,disable-legacy=on,ats=on,iommu_platform=on,bus=rp0
 
 	args+=(-device "amd-iommu,device-iotlb=on" -device "pcie-root-port,id=rp0,slot=1")
+	args+=(-device edu,dma_mask=0xffffffffff)
 	for ((i = 0; i < functions; i++)); do
 		args+=(-device "$device,addr=0.$i,multifunction=on")
 	done
