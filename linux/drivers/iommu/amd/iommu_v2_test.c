@@ -1840,6 +1840,7 @@ static void v2_completion_never_comes(struct kunit *test)
 {
 	struct v2_test *ctx = v2_test(test);
 	struct iommu_dev_data *dev_data;
+	struct pci_dev *pdev;
 
 	v2_map_small(test, PMD_SIZE);
 	v2_listen(ctx, V2_BASE + SZ_4K, SZ_4K);
@@ -1857,6 +1858,21 @@ static void v2_completion_never_comes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, v2_said.timeouts, 1U);
 	KUNIT_EXPECT_EQ(test, v2_said.reports, 1U);
 	v2_listen_no_more();
+
+	v2_start_iommu(ctx->iommu);
+	/* Who joins the group shares its lot. */
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	if (pdev) {
+		pci_lock_rescan_remove();
+		pci_stop_and_remove_bus_device(pdev);
+		pci_rescan_bus(v2.bus);
+		pci_unlock_rescan_remove();
+		pci_dev_put(pdev);
+		pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+		KUNIT_ASSERT_NOT_NULL(test, pdev);
+		v2_expect_quarantine(test, pdev);
+		pci_dev_put(pdev);
+	}
 	v2_leave_quarantine(test);
 }
 

@@ -926,6 +926,101 @@ static void v3_exit_then_unbind(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ctx->log.cmds, 0U);
 }
 
+static void v3_enable_commands(bool on)
+{
+	u32 cr0 = readl(v3.smmu->base + ARM_SMMU_CR0);
+
+	writel(on ? cr0 | CR0_CMDQEN : cr0 & ~CR0_CMDQEN,
+	       v3.smmu->base + ARM_SMMU_CR0);
+}
+
+static bool v3_is_master(void)
+{
+	u16 cmd;
+
+	pci_read_config_word(to_pci_dev(v3.dev), PCI_COMMAND, &cmd);
+	return cmd & PCI_COMMAND_MASTER;
+}
+
+/* The device is removed and found again. */
+static void v3_replug(struct kunit *test)
+{
+	struct pci_bus *bus = to_pci_dev(v3.dev)->bus;
+	struct pci_dev *pdev;
+
+	v3_unbind(v3_test(test));
+	v3_detach();
+	v3.domain = NULL;
+	pci_lock_rescan_remove();
+	pci_stop_and_remove_bus_device(to_pci_dev(v3.dev));
+	pci_rescan_bus(bus);
+	pci_unlock_rescan_remove();
+	put_device(v3.dev);
+	v3.dev = NULL;
+	v3.missing = "the device did not come back";
+	pdev = pci_get_device(v3_ids[0].vendor, v3_ids[0].device, NULL);
+	KUNIT_ASSERT_NOT_NULL(test, pdev);
+	KUNIT_ASSERT_PTR_EQ(test, v3_smmu_of(&pdev->dev), v3.smmu);
+	v3.dev = &pdev->dev;
+	v3.master = dev_iommu_priv_get(v3.dev);
+	KUNIT_ASSERT_EQ(test, v3_attach(), 0);
+	v3.missing = NULL;
+}
+
+/*
+ * The SMMU does not complete the first CMD_SYNC: the device has no memory any
+ * more, and no other command is waited for.
+ */
+static void v3_completion_never_comes(struct kunit *test)
+{
+	struct v3_test *ctx = v3_test(test);
+	struct v3_flush flush;
+	struct mm_struct *mm;
+	unsigned int i;
+
+	v3_map(test, V3_BASE, 4 * PAGE_SIZE);
+	v3_set_ats(test, true);
+	pci_set_master(to_pci_dev(v3.dev));
+	KUNIT_EXPECT_TRUE(test, v3_is_master());
+	v3_record(&ctx->log);
+	v3_enable_commands(false);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE, PAGE_SIZE), 0);
+	v3_stop(&ctx->log);
+	KUNIT_EXPECT_TRUE(test, pci_is_quarantined(to_pci_dev(v3.dev)));
+	KUNIT_EXPECT_FALSE(test, v3_is_master());
+	KUNIT_EXPECT_GT(test, ctx->log.cmds, 1U);
+	for (i = 0; i < ctx->log.cmds; i++)
+		KUNIT_EXPECT_EQ(test, v3_is_sync(&ctx->log, i),
+				i == ctx->log.cmds - 1);
+
+	v3_record(&ctx->log);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE + PAGE_SIZE, PAGE_SIZE), 0);
+	v3_stop(&ctx->log);
+	KUNIT_EXPECT_EQ(test, ctx->log.cmds, 0U);
+	v3_enable_commands(true);
+
+	mm = mm_alloc();
+	KUNIT_ASSERT_NOT_NULL(test, mm);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(arm_smmu_sva_bind(v3.dev, mm,
+								NULL)), -EIO);
+	mmput(mm);
+
+	v3_set_ats(test, false);
+	v3_replug(test);
+	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(to_pci_dev(v3.dev)));
+	pci_set_master(to_pci_dev(v3.dev));
+	KUNIT_EXPECT_TRUE(test, v3_is_master());
+	ctx->handle = arm_smmu_sva_bind(v3.dev, ctx->mm, NULL);
+	if (IS_ERR(ctx->handle))
+		ctx->handle = NULL;
+	KUNIT_ASSERT_NOT_NULL(test, ctx->handle);
+	ctx->want.asid = v3_notifier(test)->cd->asid;
+	ctx->want.ssid = ctx->mm->pasid;
+	v3_record(&ctx->log);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE + 2 * PAGE_SIZE, PAGE_SIZE), 0);
+	v3_expect_flush(test, V3_BASE + 2 * PAGE_SIZE, PAGE_SIZE, &flush);
+}
+
 struct v3_blocker {
 	struct mmu_notifier mn;
 	struct v3_test *ctx;
@@ -1277,6 +1372,7 @@ static struct kunit_case v3_cases[] = {
 	KUNIT_CASE(v3_bind_and_unbind),
 	KUNIT_CASE(v3_exit_then_unbind),
 	KUNIT_CASE(v3_unbind_waits_for_callbacks),
+	KUNIT_CASE(v3_completion_never_comes),
 	{ }
 };
 
