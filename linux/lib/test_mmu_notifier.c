@@ -234,7 +234,15 @@ static int mn_mremap(struct mm_struct *mm, unsigned long old,
 	if (vma)
 		vma_start_write(vma);
 #endif
-#if TREE < 703
+#if TREE < 612
+#if COPY_VMA_KEEPS_SOURCE
+	new_vma = vma ? copy_vma(&vma, new, len, linear_page_index(vma, old),
+				 &need_rmap_locks, false) : NULL;
+#else
+	new_vma = vma ? copy_vma(&vma, new, len, linear_page_index(vma, old),
+				 &need_rmap_locks) : NULL;
+#endif
+#elif TREE < 703
 	new_vma = vma ? copy_vma(&vma, new, len, linear_page_index(vma, old),
 				 &need_rmap_locks, false) : NULL;
 #else

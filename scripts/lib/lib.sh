@@ -294,12 +294,23 @@ all_trees_claim() {
 #
 # A file of linux/ can have lines for some kernels: those between #if TREE < 612 and #endif are for
 # the ones before 6.12. And a line "word OLD NEW" of trees/TREE/kernel says what has another name
-# there. In the tree of a kernel nothing is left of either.
+# there. In the tree of a kernel nothing is left of either. What differs between releases of one
+# kernel is in trees/TREE/features: a name for #if, which is 1 if the file of stock has the pattern.
+
+features() {
+	local name file pattern
+
+	[ -f "$TREE_DIR/features" ] || return 0
+	listed "$TREE_DIR/features" | while read -r name file pattern; do
+		tgit show "refs/tags/stock:$file" 2>/dev/null | grep -qE "$pattern" && echo "-D$name=1" || echo "-D$name=0"
+	done
+}
 
 # Text that is no C has apostrophes, which unifdef does not take.
 for_this_kernel() { # FILE
 	if grep -qE '^#(el)?if TREE ' "$1"; then
-		unifdef -B "-DTREE=$(awk -F . '{ print $1 * 100 + $2 }' <<<"$TREE")" "$1" || [ $? = 1 ]
+		# shellcheck disable=SC2046 # one word per name
+		unifdef -B "-DTREE=$(awk -F . '{ print $1 * 100 + $2 }' <<<"$TREE")" $(features) "$1" || [ $? = 1 ]
 	else
 		cat "$1"
 	fi

@@ -566,7 +566,7 @@ series_inputs() {
 	all_patches | while read -r series name _; do
 		cat "$(patch_file "$series" "$name")" 2>/dev/null || :
 	done
-	named_sums "$TREE_DIR" -maxdepth 2 '(' -name series -o -name '*.patch' -o -name kernel -o -name optional ')'
+	named_sums "$TREE_DIR" -maxdepth 2 '(' -name series -o -name '*.patch' -o -name kernel -o -name optional -o -name features ')'
 	[ -d "$LINUX_DIR" ] || return 0
 	named_sums "$LINUX_DIR"
 	find "$LINUX_DIR" ! -type d -printf '%P %y %m %l\n' | sort

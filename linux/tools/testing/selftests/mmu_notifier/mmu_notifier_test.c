@@ -1993,7 +1993,8 @@ static void *zap_until_told(void *data)
 	return NULL;
 }
 
-TEST_F(user, idle_pages_stay_while_threads_zap)
+/* A busy host takes its time. */
+TEST_F_TIMEOUT(user, idle_pages_stay_while_threads_zap, 120)
 {
 	struct idle_zapper zappers[MAX_ZAPPERS];
 	size_t len = NR * page_size;
