@@ -1010,11 +1010,17 @@ static void v3_completion_never_comes(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(to_pci_dev(v3.dev)));
 	pci_set_master(to_pci_dev(v3.dev));
 	KUNIT_EXPECT_TRUE(test, v3_is_master());
+	v3_record(&ctx->log);
 	ctx->handle = arm_smmu_sva_bind(v3.dev, ctx->mm, NULL);
 	if (IS_ERR(ctx->handle))
 		ctx->handle = NULL;
 	KUNIT_ASSERT_NOT_NULL(test, ctx->handle);
 	ctx->want.asid = v3_notifier(test)->cd->asid;
+	/* What the SMMU has kept does not come back with the process. */
+	v3_stop(&ctx->log);
+	KUNIT_EXPECT_EQ(test, ctx->log.cmd[0].opcode, ctx->want.all);
+	KUNIT_EXPECT_EQ(test, ctx->log.cmd[0].asid, ctx->want.asid);
+	KUNIT_EXPECT_TRUE(test, v3_is_sync(&ctx->log, 1));
 	ctx->want.ssid = ctx->mm->pasid;
 	v3_record(&ctx->log);
 	KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE + 2 * PAGE_SIZE, PAGE_SIZE), 0);
@@ -1419,7 +1425,8 @@ static void v3_exit(struct kunit *test)
 
 	if (!ctx)
 		return;
-	v3_set_ats(test, false);
+	if (v3.domain)
+		v3_set_ats(test, false);
 	v3.smmu->features = v3.features;
 	v3_unbind(ctx);
 	v3_exit_process(&ctx->child);
