@@ -302,7 +302,7 @@ features() {
 
 	[ -f "$TREE_DIR/features" ] || return 0
 	listed "$TREE_DIR/features" | while read -r name file pattern; do
-		tgit show "refs/tags/stock:$file" 2>/dev/null | grep -qE "$pattern" && echo "-D$name=1" || echo "-D$name=0"
+		if tgit grep -qE -e "$pattern" refs/tags/stock -- "$file"; then echo "-D$name=1"; else echo "-D$name=0"; fi
 	done
 }
 
