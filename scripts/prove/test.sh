@@ -347,9 +347,17 @@ step_reach() {
 # contains_lines FILE LINES: those of the file LINES, one after the other
 contains_lines() {
 	awk '
-	NR == FNR { wanted = wanted $0 "\n"; next }
-	{ all = all $0 "\n" }
-	END { exit !index("\n" all, "\n" wanted) }' "$2" "$1"
+	NR == FNR { wanted[n++] = $0; next }
+	{ line[m++] = $0 }
+	END {
+		for (i = 0; i + n <= m; i++) {
+			for (j = 0; j < n && line[i + j] == wanted[j]; j++)
+				;
+			if (j == n)
+				exit 0
+		}
+		exit 1
+	}' "$2" "$1"
 }
 
 # What the case that shows its commands has decoded, with their places in the buffer.
