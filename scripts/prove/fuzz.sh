@@ -132,7 +132,7 @@ fuzz() {
 
 	log=$work/fuzz.log
 	note "seed $seed, $(minutes "$seconds"), $(short "$kernel")"
-	follow_log &
+	follow_log 8>&- &
 	follower=$!
 	trap 'kill "$follower" 2>/dev/null || :' EXIT
 	boot "$kernel" "$log" ${UNTIL:+FUZZ_UNTIL="$UNTIL"} ${FUZZ_TRACE:+FUZZ_TRACE="$FUZZ_TRACE"} || status=$?

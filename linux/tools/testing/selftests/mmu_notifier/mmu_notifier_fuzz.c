@@ -159,11 +159,11 @@ static const struct kind {
 	[SHMEM_PRIVATE] = { "shmem-private", MEMFD, MAP_PRIVATE, 'S', 3 },
 	[SHMEM_HUGE] = { "shmem-huge", MEMFD, MAP_SHARED, 'H', 3 },
 	[HUGETLB] = { "hugetlb", NO_FILE,
-		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, 'H', 2 },
-	[HUGETLB_SHARED] = { "hugetlb-shared", HUGE_MEMFD, MAP_SHARED, 'H', 2 },
-	[HUGETLB_GIANT] = { "hugetlb-giant", HUGE_MEMFD, MAP_SHARED, 'G', 2 },
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, 'H', 5 },
+	[HUGETLB_SHARED] = { "hugetlb-shared", HUGE_MEMFD, MAP_SHARED, 'H', 4 },
+	[HUGETLB_GIANT] = { "hugetlb-giant", HUGE_MEMFD, MAP_SHARED, 'G', 3 },
 	[BLOCK] = { "block", A_BLOCK_DEVICE, MAP_SHARED, 'S', 2 },
-	[PFN] = { "pfn", A_BAR, MAP_SHARED, '1', 2 },
+	[PFN] = { "pfn", A_BAR, MAP_SHARED, '1', 3 },
 	[SECRET] = { "secret", A_SECRET, MAP_SHARED, 'S', 1 },
 };
 
@@ -192,6 +192,8 @@ struct thread {
 	pid_t kids[MAX_KIDS];
 	int nr_kids;
 	int ring;	/* with pinned pages, or -1 */
+	bool *enabled;	/* operations */
+	int fail_nth;	/* where memory is made to run out, or -1 */
 	char *text;	/* what the operation does, for people */
 };
 
@@ -221,7 +223,7 @@ static struct shared {
 	time_t end;		/* of the time; 0: none */
 	/* how far it is */
 	uint64_t now[MAX_THREADS];
-	uint64_t operations, accesses, calls;
+	uint64_t operations, injected, accesses, calls;
 	uint64_t tried[MAX_OPS], done[MAX_OPS], spent[MAX_OPS];
 	int error[MAX_OPS];
 	int nr_threads;
@@ -242,8 +244,9 @@ static int nr_threads;
 static int dev = -1;
 static int hmm = -1;
 static bool has_device_thread, stop_device_thread;
+static bool has_failures;
 static bool in_child;
-static bool enabled[MAX_OPS];
+static bool enabled[MAX_THREADS][MAX_OPS];
 static unsigned int absent;	/* kinds that there are not */
 static char swap_device[64], bar[256];
 static char *buffer;	/* of a few pages */
@@ -610,7 +613,7 @@ static int map_kind(struct thread *t, struct slot *s, int kind)
 	    s->addr)
 		goto fail;
 	after_map(t, s);
-	if (one_in(t, 2))
+	if (kind == PFN || one_in(t, 2))
 		add_neighbour(s);
 	return 0;
 fail:
@@ -787,7 +790,8 @@ static int op_map_again(struct thread *t, const struct op *op)
 	s.fd = dup(from->fd);
 	s.uffd = -1;
 	if (mmap(s.addr, s.len, PROT_READ | PROT_WRITE,
-		 kinds[s.kind].flags | MAP_FIXED, s.fd, s.offset) != s.addr) {
+		 kinds[s.kind].flags | MAP_FIXED | MAP_NORESERVE, s.fd,
+		 s.offset) != s.addr) {
 		close(s.fd);
 		return -1;
 	}
@@ -1805,22 +1809,27 @@ static void child(struct thread *t, int how, int steps)
 	if (how == 1)
 		execve("/proc/self/exe", argv, envp);
 	while (how == 2)
-		pause();
+		step(t, t->rng);
 	_exit(CLEAN);
 }
 
-static void end_child(pid_t pid, int how)
+static void end_child(struct thread *t, pid_t pid, int how)
 {
 	int pidfd = pidfd_of(pid);
 
-	kill(pid, how < 2 ? SIGCONT : SIGKILL);
+	if (how < 3)
+		kill(pid, SIGCONT);
+	if (how == 2)
+		usleep(rnd(t, 20000));
+	if (how > 1)
+		kill(pid, SIGKILL);
 	if (how == 3)
 		syscall(__NR_process_mrelease, pidfd, 0);
 	waitpid(pid, NULL, 0);
 	close(pidfd);
 }
 
-/* It ends by exit(), execve(), a signal, or loses its memory before that. */
+/* It ends by exit(), execve(), a signal at any moment, or loses its memory first. */
 static int op_child(struct thread *t, const struct op *op)
 {
 	struct shadow_tlb_report report = { };
@@ -1841,7 +1850,7 @@ static int op_child(struct thread *t, const struct op *op)
 	pidfd = pidfd_of(pid);
 	fd = syscall(__NR_pidfd_getfd, pidfd, CHILD_DEV, 0);
 	close(pidfd);
-	end_child(pid, how);
+	end_child(t, pid, how);
 	if (fd < 0)
 		return -1;
 	ioctl(fd, SHADOW_TLB_REPORT, &report);
@@ -1858,24 +1867,27 @@ static int op_attach(struct thread *t, const struct op *op)
 	if (nr_threads > 1)
 		return NOTHING_TO_DO;
 	detach();
-	return attach();
+	while (attach() && errno == ENOMEM)
+		;
+	return dev < 0 ? -1 : 0;
 }
 
 /* The operations. */
 
 static const struct op ops[] = {
 	{ "map", 30, op_map, EVERYTHING },
-	{ "map again", 10, op_map_again, FILES | BIT(HUGETLB_SHARED) |
-	  BIT(HUGETLB_GIANT) },
+	{ "map again", 10, op_map_again, FILES | BIT(HUGETLB_SHARED) },
+	{ "share page table", 8, op_map_again, BIT(HUGETLB_GIANT) },
 	{ "munmap", 15, op_munmap, EVERYTHING },
 	{ "munmap part", 15, op_munmap_part, EVERYTHING },
-	{ "munmap and map", 15, op_replace, EVERYTHING & ~BIT(PFN) },
-	{ "munmap much", 1, op_munmap_much },
+	{ "munmap and map", 15, op_replace, EVERYTHING },
+	{ "munmap much", 2, op_munmap_much },
 	{ "read", 20, op_touch, EVERYTHING, false },
 	{ "write", 40, op_touch, EVERYTHING, true },
 	{ "copy", 10, op_copy, SMALL_PAGES },
 	{ "mprotect", 40, op_mprotect, EVERYTHING },
 	{ "mremap", 25, op_mremap, EVERYTHING },
+	{ "mremap hugetlb", 8, op_mremap, BIT(HUGETLB) | BIT(HUGETLB_SHARED) },
 	{ "mremap dontunmap", 10, op_mremap, PAGES & ~HUGETLBS,
 	  MREMAP_DONTUNMAP },
 	{ "mremap part", 10, op_mremap_part, EVERYTHING & ~BIT(PFN) },
@@ -1910,7 +1922,7 @@ static const struct op ops[] = {
 	{ "mlock", 6, op_mlock, SMALL_PAGES, true },
 	{ "munlock", 10, op_mlock, PAGES, false },
 	{ "move_pages", 20, op_move_pages, PAGES },
-	{ "migrate_pages", 4, op_migrate_pages, PAGES },
+	{ "migrate_pages", 2, op_migrate_pages, PAGES },
 	{ "mbind", 12, op_mbind, PAGES },
 	{ "compact", 1, op_compact },
 	{ "ksm", 3, op_ksm, ANONS },
@@ -1959,10 +1971,10 @@ static int random_op(struct thread *t)
 	int i, sum = 0, at;
 
 	for (i = 0; i < nr_ops; i++)
-		sum += enabled[i] ? ops[i].weight : 0;
+		sum += t->enabled[i] ? ops[i].weight : 0;
 	at = rnd(t, sum);
 	for (i = 0; i < nr_ops - 1; i++) {
-		at -= enabled[i] ? ops[i].weight : 0;
+		at -= t->enabled[i] ? ops[i].weight : 0;
 		if (at < 0)
 			break;
 	}
@@ -1982,11 +1994,42 @@ static void count_op(int i, int ret, int error, uint64_t time)
 		shared->error[i] = error;
 }
 
+/* The kernel's @nth allocation of this thread from now on fails; 0: none. */
+static void fail(struct thread *t, int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", nth);
+
+	if (pwrite(t->fail_nth, text, len, 0) != len)
+		t->fail_nth = -1;
+}
+
+/* Runs an operation in which, sometimes, an allocation fails. */
+static int run_op(struct thread *t, const struct op *op, bool *injected)
+{
+	int ret, error;
+
+	*injected = t->fail_nth >= 0 && one_in(t, 4);
+	if (*injected) {
+		fail(t, 1 + rnd(t, one_in(t, 2) ? 8 : 64));
+		__atomic_add_fetch(&shared->injected, 1, __ATOMIC_RELAXED);
+		say(t, " (fail)");
+	}
+	errno = 0;
+	ret = op->run(t, op);
+	error = errno;
+	if (*injected)
+		fail(t, 0);
+	errno = error;
+	return ret;
+}
+
 /* One operation.  Its number is all that it depends on, besides the memory. */
 static void step(struct thread *t, uint64_t number)
 {
 	uint64_t begin = microseconds();
 	int i, ret, error;
+	bool injected;
 
 	t->rng = mix(mix(shared->seed * MAX_THREADS + t->nr) + number);
 	i = random_op(t);
@@ -1996,8 +2039,7 @@ static void step(struct thread *t, uint64_t number)
 	say(t, "%s", ops[i].name);
 	if (shared->trace)
 		printf("# begin %llu.%d %s\n", (unsigned long long)number, t->nr, t->text);
-	errno = 0;
-	ret = ops[i].run(t, &ops[i]);
+	ret = run_op(t, &ops[i], &injected);
 	error = errno;
 	if (ret == NOTHING_TO_DO)
 		say(t, ": nothing to do");
@@ -2005,7 +2047,8 @@ static void step(struct thread *t, uint64_t number)
 		say(t, ": %s", strerror(error));
 	if (shared->trace)
 		printf("# end %llu.%d %s\n", (unsigned long long)number, t->nr, t->text);
-	count_op(i, ret, error, microseconds() - begin);
+	if (!injected)
+		count_op(i, ret, error, microseconds() - begin);
 	if (nr_threads == 1 || in_child)
 		check(t);
 }
@@ -2044,6 +2087,10 @@ static void *run_thread(void *data)
 	uint64_t n;
 
 	bind_to_cpu(t->nr);
+	t->fail_nth = -1;
+	if (has_failures)
+		t->fail_nth = open("/proc/thread-self/fail-nth",
+				   O_RDWR | O_CLOEXEC);
 	for (n = shared->first; n <= shared->until; n++) {
 		__atomic_store_n(&shared->now[t->nr], n, __ATOMIC_RELAXED);
 		t->text = shared->text[t->nr][n - shared->first];
@@ -2083,6 +2130,26 @@ static void *run_device(void *data)
 
 /* What an epoch has, by its seed. */
 
+/* Allocations that may wait fail, too; nothing is said about each. */
+static void set_failures(struct thread *t)
+{
+	static const char * const where[] = { "failslab", "fail_page_alloc" };
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(where); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose",
+			 where[i]);
+		write_file(path, "0");
+		snprintf(path, sizeof(path),
+			 "/sys/kernel/debug/%s/ignore-gfp-wait", where[i]);
+		write_file(path, "N");
+	}
+	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
+	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	has_failures = one_in(t, 2);
+}
+
 static void set_machine(struct thread *t)
 {
 	static const char * const thp[] = { "always", "always", "madvise" };
@@ -2101,16 +2168,16 @@ static void set_machine(struct thread *t)
 	write_file("/proc/sys/vm/nr_overcommit_hugepages", "16");
 }
 
-/* Most of the operations, or some, or only a few: others each time. */
-static void choose_ops(struct thread *t)
+/* Most of the operations, or some, or only a few: others for each thread. */
+static void choose_ops(struct thread *t, bool *chosen)
 {
 	static const int kept[] = { 80, 60, 30, 15 };
 	unsigned int percent = kept[rnd(t, ARRAY_SIZE(kept))];
 	int i;
 
 	for (i = 0; i < nr_ops; i++)
-		enabled[i] = rnd(t, 100) < percent || ops[i].run == op_map ||
-			     ops[i].run == op_touch;
+		chosen[i] = rnd(t, 100) < percent || ops[i].run == op_map ||
+			    ops[i].run == op_touch;
 }
 
 static void choose_threads(struct thread *t)
@@ -2132,8 +2199,8 @@ static int run_epoch(void)
 	catch_signals();
 	settings.rng = mix(shared->seed ^ mix(shared->first));
 	choose_threads(&settings);
-	choose_ops(&settings);
 	set_machine(&settings);
+	set_failures(&settings);
 	for (i = 0; i < ALL_SLOTS; i++) {
 		slots[i].fd = -1;
 		slots[i].uffd = -1;
@@ -2149,6 +2216,8 @@ static int run_epoch(void)
 		threads[i].nr = i;
 		threads[i].slots = slots + i * SLOTS;
 		threads[i].ring = -1;
+		threads[i].enabled = enabled[i];
+		choose_ops(&settings, enabled[i]);
 		if (i && pthread_create(&threads[i].pthread, NULL, run_thread,
 					&threads[i]))
 			return BROKEN;
@@ -2532,8 +2601,9 @@ int main(void)
 	} else {
 		seldom = show_table();
 	}
-	ksft_print_msg("total: %llu operations, %llu accesses, %llu calls, %ld s\n",
+	ksft_print_msg("total: %llu operations, %llu without memory, %llu accesses, %llu calls, %ld s\n",
 		       (unsigned long long)shared->operations,
+		       (unsigned long long)shared->injected,
 		       (unsigned long long)shared->accesses,
 		       (unsigned long long)shared->calls,
 		       (long)(now() - started));
