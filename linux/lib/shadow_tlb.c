@@ -22,6 +22,7 @@
 
 #include <linux/hash.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/rculist.h>
@@ -699,9 +700,9 @@ unsigned int shadow_tlb_touch(struct shadow_tlb *dev)
  * @dev: the device
  * @stale: where to put what shadow_tlb_stale() returns
  *
- * Kernel threads change the page table at any moment: between their
- * invalidate_range_start() and invalidate_range_end() entries can have changed
- * that have not been flushed yet.
+ * Kernel threads and other processes change the page table at any moment.
+ * Between invalidate_range_start() and invalidate_range_end(), or until their
+ * gather is finished, entries can have changed that have not been flushed yet.
  *
  * Context: any, on a CPU that uses the device's mm.
  * Return: false if an operation on the mm is under way: nothing was done.
@@ -712,7 +713,7 @@ bool shadow_tlb_check(struct shadow_tlb *dev, unsigned int *stale)
 	bool quiet;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
-	quiet = !dev->changing;
+	quiet = !dev->changing && !mm_tlb_flush_pending(dev->mm);
 	if (quiet) {
 		*stale = shadow_stale(dev);
 		shadow_touch(dev);

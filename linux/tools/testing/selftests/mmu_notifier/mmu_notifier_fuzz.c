@@ -245,6 +245,7 @@ static int dev = -1;
 static int hmm = -1;
 static bool has_device_thread, stop_device_thread;
 static bool has_failures;
+static bool has_company;	/* somebody else zaps pages of this mm */
 static bool in_child;
 static bool enabled[MAX_THREADS][MAX_OPS];
 static unsigned int absent;	/* kinds that there are not */
@@ -296,6 +297,15 @@ static void say(struct thread *t, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(t->text + len, TEXT - len, format, args);
 	va_end(args);
+}
+
+static void bind_to_cpu(int nr)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(nr % sysconf(_SC_NPROCESSORS_CONF), &one);
+	sched_setaffinity(0, sizeof(one), &one);
 }
 
 /* Files of one value. */
@@ -451,6 +461,35 @@ static void detach(void)
 	close(dev);
 }
 
+/* Where the device has a translation, and the process nothing: "slot+page". */
+static void show_stale(struct thread *t)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC), shown = 0, i;
+	struct shadow_tlb_report later;
+	uint64_t entry;
+	size_t at;
+
+	for (i = 0; i < nr_threads * SLOTS; i++) {
+		const struct slot *s = &slots[i];
+		size_t pages = s->len < 2048 * page_size ? s->len / page_size : 0;
+
+		for (at = 0; at < pages && shown < 8; at++) {
+			char *addr = s->addr + at * page_size;
+
+			if (s->kind == PFN ||
+			    !dev_range(SHADOW_TLB_CACHED, addr, page_size) ||
+			    pread(fd, &entry, 8, (uintptr_t)addr / page_size * 8) != 8 ||
+			    entry >> 63)
+				continue;
+			say(t, "%s#%d+%zu", shown++ ? " " : "; stale: ", i, at);
+		}
+	}
+	close(fd);
+	usleep(600000);
+	if (!ioctl(dev, SHADOW_TLB_REPORT, &later))
+		say(t, "; %llu a moment later", later.stale);
+}
+
 /* The first finding is the one that counts; the process ends with it. */
 static void found(struct thread *t, const char *whose,
 		  const struct shadow_tlb_report *r)
@@ -464,6 +503,8 @@ static void found(struct thread *t, const char *whose,
 			 r->stale, r->stale_used,
 			 r->compared ? "" : "; an operation does not end");
 		count_report(r);
+		if (!in_child && r->stale)
+			show_stale(t);
 	}
 	_exit(FOUND);
 }
@@ -474,9 +515,11 @@ static bool is_bad(const struct shadow_tlb_report *report)
 	 * A page that one thread zaps and another one uses is not the same
 	 * one before the flush, for CPUs neither.
 	 */
+	bool racy = nr_threads > 1 || has_company;
+
 	return report->freed_pages || report->freed_tables ||
 	       report->bad_ranges || report->stale ||
-	       (report->stale_used && nr_threads == 1);
+	       (report->stale_used && !racy);
 }
 
 static void check(struct thread *t)
@@ -1732,6 +1775,29 @@ static void begin_child(struct thread *t)
 	dev = -1;
 }
 
+/*
+ * For half a second, files that are mapped lose pages.  That happens to the memory
+ * of the parent, too, without its mmap_lock.
+ */
+static void punch_holes(struct thread *t)
+{
+	uint64_t until = microseconds() + 500000;
+	struct range r;
+	struct slot *s;
+
+	bind_to_cpu(1);
+	while (microseconds() < until) {
+		s = random_slot(t);
+		if (!s->len || !(BIT(s->kind) & (FILES | BIT(HUGETLB_SHARED)))) {
+			sched_yield();
+			continue;
+		}
+		part_of(t, s, &r);
+		fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  in_file(&r), r.len);
+	}
+}
+
 /* Shares all pages with its parent until it is killed. */
 static void kid(struct thread *t, int how)
 {
@@ -1744,7 +1810,9 @@ static void kid(struct thread *t, int how)
 	}
 	if (how == 3)
 		vacate(random_slot(t));
-	if (how >= 2)
+	if (how == 4)
+		punch_holes(t);
+	else if (how >= 2)
 		use_slots(t, one_in(t, 2));
 	raise(SIGSTOP);
 	_exit(0);
@@ -1758,7 +1826,7 @@ static int op_fork(struct thread *t, const struct op *op)
 
 	if (pick(t, op->kinds, &r))
 		return NOTHING_TO_DO;
-	how = rnd(t, 4);
+	how = rnd(t, 5);
 	if (t->nr_kids == MAX_KIDS)
 		kill_kid(t, rnd(t, MAX_KIDS));
 	pid = fork();
@@ -1768,7 +1836,9 @@ static int op_fork(struct thread *t, const struct op *op)
 		return -1;
 	t->kids[t->nr_kids++] = pid;
 	say(t, " kid %d", how);
-	if (one_in(t, 2))
+	if (how == 4)
+		has_company = true;
+	else if (one_in(t, 2))
 		waitpid(pid, &status, WUNTRACED);
 	dev_use(&r, false);
 	return one_in(t, 2) ? 0 : touch(&r, r.slot->kind != PFN, 2);
@@ -2051,15 +2121,6 @@ static void step(struct thread *t, uint64_t number)
 		count_op(i, ret, error, microseconds() - begin);
 	if (nr_threads == 1 || in_child)
 		check(t);
-}
-
-static void bind_to_cpu(int nr)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(nr % sysconf(_SC_NPROCESSORS_CONF), &one);
-	sched_setaffinity(0, sizeof(one), &one);
 }
 
 static bool is_over(void)
