@@ -71,7 +71,7 @@ read_environment() {
 follow_log() {
 	local seen=0 lines
 
-	while sleep 5; do
+	while sleep 5 2>/dev/null >&2; do
 		lines=$(grep -ac '^# progress: ' "$log" 2>/dev/null) || :
 		[ "${lines:-0}" -gt "$seen" ] || continue
 		seen=$lines
@@ -118,12 +118,12 @@ show() {
 
 # What the kernel did not survive has no end, and its processes are not known.
 crashed() {
-	local first
+	local last
 
 	cat "$log.says" >&2
-	first=$(said "$log" | sed -nE 's/^operations from ([0-9]+) on$/\1/p' | tail -n 1)
-	[ -z "$first" ] ||
-		note "to repeat it: make fuzz SEED=$seed UNTIL=$((first + 499)); FUZZ_TRACE=1 prints each operation"
+	last=$(said "$log" | sed -nE 's/^operations from [0-9]+ to ([0-9]+)$/\1/p' | tail -n 1)
+	[ -z "$last" ] ||
+		note "to repeat it: make fuzz SEED=$seed UNTIL=$last; FUZZ_TRACE=1 prints each operation"
 	exit 2
 }
 

@@ -113,7 +113,7 @@ step_prepare() {
 # --- scripts --------------------------------------------------------------
 
 # Scripts that print "ok - ..." and "not ok - ..." lines, and at the end their numbers.
-script_tests="test-tree.sh test-boot.sh test-mutants.sh test-measure.sh test-check.sh"
+script_tests="test-tree.sh test-boot.sh test-mutants.sh test-measure.sh test-check.sh test-fuzz.sh"
 
 # In a process of its own: they run at the same time.
 script_test() {

@@ -2606,14 +2606,16 @@ static uint64_t env_number(const char *name, uint64_t otherwise, uint64_t most)
 /* From one epoch to the next, or the same one again and again. */
 static enum verdict search(uint64_t until, bool again, uint64_t seconds)
 {
-	uint64_t first = again ? until / EPOCH * EPOCH : 0;
+	uint64_t first = again ? until / EPOCH * EPOCH : 0, last;
 	enum verdict verdict;
 
 	shared->end = again ? 0 : started + seconds;
 	do {
-		ksft_print_msg("operations from %llu on\n",
-			       (unsigned long long)first);
-		verdict = start_epoch(first, again ? until : first + EPOCH - 1);
+		last = again ? until : first + EPOCH - 1;
+		ksft_print_msg("operations from %llu to %llu\n",
+			       (unsigned long long)first,
+			       (unsigned long long)last);
+		verdict = start_epoch(first, last);
 		if (!again)
 			first += EPOCH;
 	} while (verdict == CLEAN && now() - started < (time_t)seconds);
