@@ -103,7 +103,7 @@
 #define BLOCK_DEVICE	"/dev/ram1"
 #define EXEC_CHILD	"MMU_NOTIFIER_FUZZ_EXEC"
 
-#define EPOCH		500	/* operations of a thread in one process */
+#define EPOCH		250	/* operations of a thread in one process */
 #define MAX_THREADS	8
 #define SLOTS		8	/* of a thread */
 #define ALL_SLOTS	(MAX_THREADS * SLOTS)
@@ -1956,8 +1956,12 @@ static const struct op ops[] = {
 	{ "write", 40, op_touch, EVERYTHING, true },
 	{ "copy", 10, op_copy, SMALL_PAGES },
 	{ "mprotect", 40, op_mprotect, EVERYTHING },
+	{ "munmap and map pfn", 4, op_replace, BIT(PFN) },
+	{ "mprotect pfn", 5, op_mprotect, BIT(PFN) },
 	{ "mremap", 25, op_mremap, EVERYTHING },
 	{ "mremap hugetlb", 8, op_mremap, BIT(HUGETLB) | BIT(HUGETLB_SHARED) },
+	{ "mremap giant", 5, op_mremap, BIT(GIANT) },
+	{ "mremap huge", 6, op_mremap, BIT(THP_ANON) | BIT(SHMEM_HUGE) },
 	{ "mremap dontunmap", 10, op_mremap, PAGES & ~HUGETLBS,
 	  MREMAP_DONTUNMAP },
 	{ "mremap part", 10, op_mremap_part, EVERYTHING & ~BIT(PFN) },
