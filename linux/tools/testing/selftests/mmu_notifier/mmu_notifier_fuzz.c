@@ -1947,17 +1947,19 @@ static int op_attach(struct thread *t, const struct op *op)
 static const struct op ops[] = {
 	{ "map", 30, op_map, EVERYTHING },
 	{ "map again", 10, op_map_again, FILES | BIT(HUGETLB_SHARED) },
-	{ "share page table", 8, op_map_again, BIT(HUGETLB_GIANT) },
+	{ "share page table", 12, op_map_again, BIT(HUGETLB_GIANT) },
 	{ "munmap", 15, op_munmap, EVERYTHING },
 	{ "munmap part", 15, op_munmap_part, EVERYTHING },
 	{ "munmap and map", 15, op_replace, EVERYTHING },
-	{ "munmap much", 2, op_munmap_much },
+	{ "munmap much", 4, op_munmap_much },
 	{ "read", 20, op_touch, EVERYTHING, false },
 	{ "write", 40, op_touch, EVERYTHING, true },
 	{ "copy", 10, op_copy, SMALL_PAGES },
 	{ "mprotect", 40, op_mprotect, EVERYTHING },
 	{ "munmap and map pfn", 4, op_replace, BIT(PFN) },
 	{ "mprotect pfn", 5, op_mprotect, BIT(PFN) },
+	{ "mprotect shared table", 6, op_mprotect, BIT(HUGETLB_GIANT) },
+	{ "munmap shared table", 4, op_munmap, BIT(HUGETLB_GIANT) },
 	{ "mremap", 25, op_mremap, EVERYTHING },
 	{ "mremap hugetlb", 8, op_mremap, BIT(HUGETLB) | BIT(HUGETLB_SHARED) },
 	{ "mremap giant", 5, op_mremap, BIT(GIANT) },
@@ -2027,10 +2029,11 @@ static const struct op ops[] = {
 	  MADV_SOFT_OFFLINE },
 	{ "memory failure", 1, op_lose_page, BIT(ANON) | BIT(SHMEM),
 	  MADV_HWPOISON },
-	{ "memory failure, huge", 1, op_lose_page,
+	{ "memory failure, huge", 3, op_lose_page,
 	  BIT(HUGETLB) | BIT(HUGETLB_SHARED), MADV_HWPOISON },
 	{ "uprobe", 2, op_uprobe },
 	{ "fork", 20, op_fork, EVERYTHING },
+	{ "fork hugetlb", 6, op_fork, BIT(HUGETLB) },
 	{ "kill", 8, op_kill },
 	{ "child with a device", 5, op_child },
 	{ "attach", 2, op_attach },
@@ -2229,7 +2232,7 @@ static void set_machine(struct thread *t)
 	write_file(THP "khugepaged/pages_to_scan", "4096");
 	write_file(THP "khugepaged/scan_sleep_millisecs", "100000");
 	write_file("/proc/sys/kernel/numa_balancing", one_in(t, 2) ? "1" : "0");
-	write_file("/proc/sys/vm/nr_hugepages", "24");
+	write_file("/proc/sys/vm/nr_hugepages", "40");
 	write_file("/proc/sys/vm/nr_overcommit_hugepages", "16");
 }
 
@@ -2522,14 +2525,14 @@ static int show_table(void)
 {
 	int i, seldom = 0;
 
-	ksft_print_msg("%-20s %9s %9s %5s %7s\n", "operation", "tried",
+	ksft_print_msg("%-22s %9s %9s %5s %7s\n", "operation", "tried",
 		       "succeeded", "%", "us each");
 	for (i = 0; i < nr_ops; i++) {
 		uint64_t tried = shared->tried[i], done = shared->done[i];
 		int percent = tried ? 100 * done / tried : 0;
 		bool low = tried >= 50 && percent < 20;
 
-		ksft_print_msg("%-20s %9llu %9llu %5d %7llu%s%s%s%s\n",
+		ksft_print_msg("%-22s %9llu %9llu %5d %7llu%s%s%s%s\n",
 			       ops[i].name, (unsigned long long)tried,
 			       (unsigned long long)done, percent,
 			       (unsigned long long)(tried ?
@@ -2668,7 +2671,7 @@ int main(void)
 	} else {
 		seldom = show_table();
 	}
-	ksft_print_msg("total: %llu operations, %llu without memory, %llu accesses, %llu calls, %ld s\n",
+	ksft_print_msg("total: %llu operations (%llu fail), %llu accesses, %llu calls, %ld s\n",
 		       (unsigned long long)shared->operations,
 		       (unsigned long long)shared->injected,
 		       (unsigned long long)shared->accesses,
