@@ -158,7 +158,7 @@ verdict() {
 	if [ -n "$line" ]; then
 		sed -E 's/^seed [0-9]+, operation ([0-9]+), ([0-9]+) threads, ([0-9]+) s: (.*)$/found\t\3\toperation \1, \2 threads: \4/' <<<"$line"
 	elif [ "$2" = 0 ]; then
-		printf 'not found\t%s\t\n' "$seconds"
+		printf 'not found\t%s\t%s\n' "$seconds" "$(said "$1" | sed -n 's/^total: //p')"
 	else
 		printf 'found\t?\t%s\n' "$(sed -n 's/^error: [^:]*: //p' "$1.says" | sed 's/; the console is in .*//' | head -n 1)"
 	fi
@@ -198,7 +198,7 @@ knock_summary() {
 	all=$(wc -l <"$work/sites")
 	echo
 	echo "found $found of $tried in $seconds s each, seed $seed; the kernel has $all calls"
-	awk -F '\t' '$2 == "not found" { print "not found: " $1 }' "$report"
+	awk -F '\t' '$2 == "not found" { print "not found: " $1 " (" $4 ")" }' "$report"
 	[ ! -f "$unreached" ] || awk -F '\t' '!/^(#|$)/ { print "not tried: " $1 ": " $2 }' "$unreached"
 	[ "$found" = "$tried" ]
 }

@@ -463,7 +463,7 @@ fuzz_operations() {
 step_fuzz() {
 	attempt "fuzz finds nothing in a minute" fuzz_finds_nothing
 	tail -n 1 "$work/fuzz.out"
-	attempt "fuzz makes 1000 operations" fuzz_operations 1000
+	attempt "fuzz makes 300 operations" fuzz_operations 300
 }
 
 # --- boots ----------------------------------------------------------------
