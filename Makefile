@@ -3,7 +3,7 @@
 # Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test found shell module sites mutants amd bench debug check model report clean
+.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants amd bench debug check model report clean
 .NOTPARALLEL:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo 'make found     what the tests find in a kernel as it is, TREE=7.3  scripts/prove/found.sh'
 	@echo 'make sites     CPU TLB flushes, and which tests execute them       scripts/prove/reach.sh'
 	@echo 'make mutants   faults in the kernel: which test finds each         scripts/prove/mutants.sh'
+	@echo 'make fuzz      random operations, and a device that watches         scripts/prove/fuzz.sh'
 	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
 	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
@@ -31,6 +32,7 @@ help:
 	@echo
 	@echo 'TREE=   which kernel: 6.1 (the default), 6.12, 7.3'
 	@echo 'KSRC=   another source of it: a directory, a tarball, a version of Debian such as 6.1.187-1'
+	@echo 'SECONDS=, SEED=, UNTIL=, THREADS=, DEBUG=1   of make fuzz; scripts/prove/fuzz.sh says more'
 	@echo 'ARCH=   another architecture; BUILD= another place; FORCE=1 drops what would be lost otherwise'
 
 tree:
@@ -53,6 +55,11 @@ test:
 
 found:
 	@scripts/prove/found.sh
+
+# bash has a use of its own for SECONDS.
+fuzz: export MAKE_SECONDS := $(SECONDS)
+fuzz:
+	@unset SECONDS; FUZZ_SECONDS="$${FUZZ_SECONDS:-$$MAKE_SECONDS}" scripts/prove/fuzz.sh
 
 shell:
 	@scripts/kernel/shell.sh

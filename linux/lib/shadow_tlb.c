@@ -22,6 +22,7 @@
 
 #include <linux/hash.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/rculist.h>
@@ -595,6 +596,22 @@ bool shadow_tlb_cached(struct shadow_tlb *dev, unsigned long addr)
 	return cached;
 }
 
+static unsigned int shadow_stale(struct shadow_tlb *dev)
+{
+	struct shadow_tlb_entry *e;
+	struct shadow_walk walk;
+	unsigned int stale = 0;
+
+	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
+		if (!e->valid)
+			continue;
+		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
+		if (shadow_differs(e, &walk))
+			stale++;
+	}
+	return stale;
+}
+
 /**
  * shadow_tlb_stale - Compare all that the device caches with the page table
  * @dev: the device
@@ -606,19 +623,11 @@ bool shadow_tlb_cached(struct shadow_tlb *dev, unsigned long addr)
  */
 unsigned int shadow_tlb_stale(struct shadow_tlb *dev)
 {
-	struct shadow_tlb_entry *e;
-	struct shadow_walk walk;
-	unsigned int stale = 0;
+	unsigned int stale;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
-	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
-		if (!e->valid)
-			continue;
-		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
-		if (shadow_differs(e, &walk))
-			stale++;
-	}
+	stale = shadow_stale(dev);
 	raw_spin_unlock_irqrestore(&dev->lock, flags);
 	return stale;
 }
@@ -646,6 +655,24 @@ void shadow_tlb_run_on(struct shadow_tlb *dev, unsigned long start,
 	raw_spin_unlock_irqrestore(&dev->lock, flags);
 }
 
+static unsigned int shadow_touch(struct shadow_tlb *dev)
+{
+	struct shadow_tlb_entry *e;
+	struct shadow_walk walk;
+	unsigned int stale = 0;
+
+	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
+		if (!e->valid || e->level)
+			continue;
+		dev->stats.accesses++;
+		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
+		if (e->freed || shadow_differs(e, &walk))
+			stale++;
+	}
+	dev->stats.stale_used += stale;
+	return stale;
+}
+
 /**
  * shadow_tlb_touch - Let the device use everything it holds, once
  * @dev: the device
@@ -659,23 +686,40 @@ void shadow_tlb_run_on(struct shadow_tlb *dev, unsigned long start,
  */
 unsigned int shadow_tlb_touch(struct shadow_tlb *dev)
 {
-	struct shadow_tlb_entry *e;
-	struct shadow_walk walk;
-	unsigned int stale = 0;
+	unsigned int stale;
 	unsigned long flags;
 
 	raw_spin_lock_irqsave(&dev->lock, flags);
-	for (e = dev->entries; e < dev->entries + SHADOW_TLB_ENTRIES; e++) {
-		if (!e->valid || e->level)
-			continue;
-		dev->stats.accesses++;
-		shadow_walk(dev->mm, dev->mm->pgd, e->addr, &walk);
-		if (e->freed || shadow_differs(e, &walk))
-			stale++;
-	}
-	dev->stats.stale_used += stale;
+	stale = shadow_touch(dev);
 	raw_spin_unlock_irqrestore(&dev->lock, flags);
 	return stale;
+}
+
+/**
+ * shadow_tlb_check - What shadow_tlb_stale() and shadow_tlb_touch() do, if it can
+ * @dev: the device
+ * @stale: where to put what shadow_tlb_stale() returns
+ *
+ * Kernel threads and other processes change the page table at any moment.
+ * Between invalidate_range_start() and invalidate_range_end(), or until their
+ * gather is finished, entries can have changed that have not been flushed yet.
+ *
+ * Context: any, on a CPU that uses the device's mm.
+ * Return: false if an operation on the mm is under way: nothing was done.
+ */
+bool shadow_tlb_check(struct shadow_tlb *dev, unsigned int *stale)
+{
+	unsigned long flags;
+	bool quiet;
+
+	raw_spin_lock_irqsave(&dev->lock, flags);
+	quiet = !dev->changing && !mm_tlb_flush_pending(dev->mm);
+	if (quiet) {
+		*stale = shadow_stale(dev);
+		shadow_touch(dev);
+	}
+	raw_spin_unlock_irqrestore(&dev->lock, flags);
+	return quiet;
 }
 
 /**

@@ -128,6 +128,7 @@ unsigned int shadow_tlb_stale(struct shadow_tlb *dev);
 void shadow_tlb_run_on(struct shadow_tlb *dev, unsigned long start,
 		       unsigned long end);
 unsigned int shadow_tlb_touch(struct shadow_tlb *dev);
+bool shadow_tlb_check(struct shadow_tlb *dev, unsigned int *stale);
 struct shadow_tlb_stats shadow_tlb_read_stats(struct shadow_tlb *dev);
 bool shadow_tlb_call(struct shadow_tlb *dev, unsigned long nr,
 		     struct shadow_tlb_call *call);

@@ -7,6 +7,7 @@
  * the descriptor.  The interface is in shadow_tlb_uapi.h.
  */
 
+#include <linux/delay.h>
 #include <linux/fs.h>
 #include <linux/init.h>
 #include <linux/miscdevice.h>
@@ -16,6 +17,9 @@
 
 #include "shadow_tlb.h"
 #include "shadow_tlb_uapi.h"
+
+/* Milliseconds until operations on the mm must have come to an end. */
+#define SHADOW_DEV_PATIENCE	1000
 
 /*
  * The page table is walked without locks, which only works on a CPU that uses
@@ -96,16 +100,33 @@ static int shadow_dev_run_on(struct shadow_tlb *dev,
 	return ret;
 }
 
+/*
+ * Waits for what kernel threads are about to do: KSM, khugepaged, reclaim,
+ * compaction.
+ */
+static bool shadow_dev_compare(struct shadow_tlb *dev, unsigned int *stale)
+{
+	int i;
+
+	if (!shadow_dev_is_mine(dev))
+		return false;
+	for (i = 0; i < SHADOW_DEV_PATIENCE; i++) {
+		if (shadow_tlb_check(dev, stale))
+			return true;
+		fsleep(1000);
+	}
+	return false;
+}
+
 static int shadow_dev_report(struct shadow_tlb *dev,
 			     struct shadow_tlb_report __user *arg)
 {
-	struct shadow_tlb_report report = { .compared = shadow_dev_is_mine(dev) };
+	struct shadow_tlb_report report = { };
 	struct shadow_tlb_stats stats;
+	unsigned int stale = 0;
 
-	if (report.compared) {
-		report.stale = shadow_tlb_stale(dev);
-		shadow_tlb_touch(dev);
-	}
+	report.compared = shadow_dev_compare(dev, &stale);
+	report.stale = stale;
 	stats = shadow_tlb_read_stats(dev);
 	report.accesses = stats.accesses;
 	report.stale_used = stats.stale_used;

@@ -38,7 +38,8 @@ struct shadow_tlb_range {
  *	invalidate_range_end()
  * @held: translations and page-table pointers the device holds
  * @stale: those of them that allow more than the page table does; 0 if the
- *	caller does not have the device's mm, see @compared
+ *	caller does not have the device's mm, or an operation does not end, see
+ *	@compared
  * @compared: 1 if @stale was counted
  */
 struct shadow_tlb_report {
@@ -73,7 +74,8 @@ struct shadow_tlb_report {
 
 /*
  * Compare all that the device holds with the page table, while no operation on
- * the mm is under way.  Without the device's mm: counters only.
+ * the mm is under way: waits up to a second for those of kernel threads.
+ * Without the device's mm: counters only.
  */
 #define SHADOW_TLB_REPORT	_IOR(0xF9, 0x04, struct shadow_tlb_report)
 

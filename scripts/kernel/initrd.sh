@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# initrd.sh [-s | -p PROGRAM.c] [FILE]
+# initrd.sh [-s | -f | -p PROGRAM.c] [FILE]
 #
 # Makes FILE, build/guest/initrd.cpio by default, for boot.sh -i: init.c and the
 # selftests of the series, linked statically, and the modules that build.sh has made. The
 # sources of the selftests are those of the branch series in build/linux. With -p,
-# PROGRAM.c runs instead of them, without modules.
+# PROGRAM.c runs instead of them, without modules; with -f, mmu_notifier_fuzz.c of the series.
 set -eu -o pipefail
 # shellcheck source=scripts/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -15,12 +15,16 @@ set -eu -o pipefail
 
 program=
 shell=
+pattern='*_test.c'
 if [ "${1:-}" = -p ]; then
 	program=${2:-}
-	[ -f "$program" ] || die "there is no program '$program'; usage: initrd.sh [-s | -p PROGRAM.c] [FILE]"
+	[ -f "$program" ] || die "there is no program '$program'; usage: initrd.sh [-s | -f | -p PROGRAM.c] [FILE]"
 	shift 2
 elif [ "${1:-}" = -s ]; then
 	shell=$scripts/kernel/shell
+	shift
+elif [ "${1:-}" = -f ]; then
+	pattern='*_fuzz.c'
 	shift
 fi
 out=$(absolute "${1:-$BUILD/guest/initrd.cpio}")
@@ -42,6 +46,7 @@ inputs() {
 		find "$(dirname "$program")" -maxdepth 1 -name '*.h' -print0 | sort -z | xargs -0 -r cat
 	} | sha256sum
 	[ -z "$shell" ] || cat "$shell"/* "$(command -v busybox)" | sha256sum
+	echo "$pattern"
 	sha256sum <"$scripts/kernel/init.c"
 	sha256sum <"$scripts/kernel/initrd.sh"
 	[ ! -d "$modules" ] || (cd "$modules" && find . -type f -exec sha256sum {} + | sort)
@@ -83,12 +88,13 @@ add_program() {
 	compile "$program" "$tmp/root/tests/$(basename "$program" .c)" -lpthread
 }
 
+# shellcheck disable=SC2231 # a pattern
 add_selftests() {
 	local source
 
 	compile "$scripts/kernel/init.c" "$tmp/root/init"
 	take_sources
-	for source in "$tmp/source/$selftests"/mmu_notifier/*_test.c; do
+	for source in "$tmp/source/$selftests"/mmu_notifier/$pattern; do
 		compile "$source" "$tmp/root/tests/$(basename "$source" .c)" -lpthread
 	done
 	take_modules

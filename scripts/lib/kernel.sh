@@ -58,6 +58,24 @@ found_table() {
 	esac
 }
 
+# find_sites VMLINUX FUNCTION...: address, kind, place, target, site, of everything that goes to
+# these functions. A site is the function it comes from; with #1, #2, ... if there are several.
+find_sites() {
+	"$scripts/prove/mutate.sh" list "$@" | awk '
+	{
+		line[NR] = $0
+		name = $3
+		sub(/\+0x[0-9a-f]+$/, "", name)
+		gsub(/\.(part|constprop|isra)\.[0-9]+/, "", name)
+		name_of[NR] = name
+		number[NR] = ++count[name]
+	}
+	END {
+		for (i = 1; i <= NR; i++)
+			print line[i], name_of[i] (count[name_of[i]] > 1 ? "#" number[i] : "")
+	}'
+}
+
 # --- the files that are compiled -------------------------------------------
 #
 # build/linux is the developer's. What a script needs of a state it takes from git, into

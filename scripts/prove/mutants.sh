@@ -48,23 +48,6 @@ plan_line() {
 	echo "$*"
 }
 
-# address, kind, place, target, site, of everything that goes to these functions
-find_sites() {
-	"$scripts/prove/mutate.sh" list "$kernel" "$@" | awk '
-	{
-		line[NR] = $0
-		name = $3
-		sub(/\+0x[0-9a-f]+$/, "", name)
-		gsub(/\.(part|constprop|isra)\.[0-9]+/, "", name)
-		name_of[NR] = name
-		number[NR] = ++count[name]
-	}
-	END {
-		for (i = 1; i <= NR; i++)
-			print line[i], name_of[i] (count[name_of[i]] > 1 ? "#" number[i] : "")
-	}'
-}
-
 # hooks PIECE TARGET [FUNCTION]: PIECE=ADDRESS for each transfer to it [from there]
 hooks() {
 	awk -v piece="$1" -v target="$2" -v from="${3:-}" '
@@ -190,7 +173,7 @@ plan_amd() {
 make_plan() {
 	local group
 
-	find_sites $slow __mmu_notifier_invalidate_mm $gather | atomic "$work/sites"
+	find_sites "$kernel" $slow __mmu_notifier_invalidate_mm $gather | atomic "$work/sites"
 	"$scripts/prove/mutate.sh" list "$kernel" __mmu_notifier_invalidate_range_end ptep_clear_flush \
 		pmdp_huge_clear_flush pmdp_invalidate pmdp_collapse_flush \
 		amd_iommu_flush_range __iommu_queue_command_sync iommu_completion_wait srcu_barrier | atomic "$work/others"

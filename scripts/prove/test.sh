@@ -13,6 +13,7 @@
 # amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
 # mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
+# fuzz     a minute of random operations, always the same ones
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
 # newer    the step kunit for Linux 7.3
@@ -46,7 +47,7 @@ riscv) all_steps="kunit control" ;;
 powerpc) all_steps="kunit found control" ;;
 *)
 	work=$BUILD/test
-	all_steps="scripts sites base kunit reach amd control mutants shell exports"
+	all_steps="scripts sites base kunit reach amd control mutants fuzz shell exports"
 	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer"
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control exports"
 	;;
@@ -112,7 +113,7 @@ step_prepare() {
 # --- scripts --------------------------------------------------------------
 
 # Scripts that print "ok - ..." and "not ok - ..." lines, and at the end their numbers.
-script_tests="test-tree.sh test-boot.sh test-mutants.sh test-measure.sh test-check.sh"
+script_tests="test-tree.sh test-boot.sh test-mutants.sh test-measure.sh test-check.sh test-fuzz.sh"
 
 # In a process of its own: they run at the same time.
 script_test() {
@@ -452,6 +453,25 @@ step_mutants() {
 	cat "$work/mutants.out" >>"$results"
 	grep -v '^ok - ' "$work/mutants.out" || :
 	attempt "there are mutants" grep -q ' - mutant ' "$work/mutants.out"
+}
+
+# --- fuzz -----------------------------------------------------------------
+
+fuzz_finds_nothing() {
+	FUZZ_SECONDS=60 SEED=1 UNTIL='' THREADS='' DEBUG='' "$scripts/prove/fuzz.sh" >"$work/fuzz.out" && return
+	cat "$work/fuzz.out" >&2
+	return 1
+}
+
+# fuzz_operations LEAST
+fuzz_operations() {
+	awk -v least="$1" '/^total: / { made = $2 } END { exit made < least }' "$work/fuzz.out"
+}
+
+step_fuzz() {
+	attempt "fuzz finds nothing in a minute" fuzz_finds_nothing
+	tail -n 1 "$work/fuzz.out"
+	attempt "fuzz makes 300 operations" fuzz_operations 300
 }
 
 # --- boots ----------------------------------------------------------------

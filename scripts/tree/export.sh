@@ -278,8 +278,8 @@ stock_files() {
 run_patch() {
 	LC_ALL=C patch -p1 -F 0 -d "$1" <"$tmp/upgrade.patch" >"$tmp/out" 2>&1 ||
 		die "patch refuses the exported upgrade: $(grep -m 1 -i -e fail -e malformed "$tmp/out" || tail -n 1 "$tmp/out")"
-	! grep -qE 'fuzz|offset' "$tmp/out" ||
-		die "the exported upgrade applies with an offset: $(grep -m 1 -E 'fuzz|offset' "$tmp/out"); this is a bug in export.sh"
+	! grep -qE '^Hunk .*(fuzz|offset)' "$tmp/out" ||
+		die "the exported upgrade applies with an offset: $(grep -m 1 -E '^Hunk .*(fuzz|offset)' "$tmp/out"); this is a bug in export.sh"
 }
 
 check_upgrade() {
