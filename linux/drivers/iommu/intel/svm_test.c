@@ -28,6 +28,7 @@
 #include <linux/sizes.h>
 #include <linux/uaccess.h>
 #include <asm/tlb.h>
+#include <trace/events/printk.h>
 
 /* Far from anything else, with page tables of its own. */
 #define VT_BASE		ALIGN(TASK_SIZE / 4, P4D_SIZE)
@@ -427,6 +428,26 @@ static void vt_decode(struct vt_cmd *cmd, const u64 *raw)
 	}
 }
 
+/* Ranges. */
+
+#define VT_PIECES	32
+
+struct vt_pieces {
+	unsigned int nr;
+	struct {
+		u64 start, last;
+	} piece[VT_PIECES];
+	u64 start, last;	/* the hull */
+};
+
+/* What is recognized in a recording. */
+struct vt_flush {
+	struct vt_pieces iotlb;
+	unsigned int done;	/* of these, before a wait or a fence */
+	struct vt_pieces device[VT_DEVICES];
+	unsigned int waits;
+};
+
 /* The case. */
 
 struct vt_bond {
@@ -445,6 +466,10 @@ struct vt_test {
 	unsigned int head;	/* where the recording starts */
 	unsigned int cmds;
 	struct vt_cmd cmd[QI_LENGTH];
+	struct vt_flush flush;
+
+	void __iomem *reg;	/* the registers of an IOMMU that is stopped */
+	void *memory;		/* what it has instead */
 };
 
 static struct vt_test *vt_test(struct kunit *test)
@@ -492,18 +517,6 @@ static void vt_dump(struct kunit *test)
 	}
 }
 
-/* Ranges. */
-
-#define VT_PIECES	32
-
-struct vt_pieces {
-	unsigned int nr;
-	struct {
-		u64 start, last;
-	} piece[VT_PIECES];
-	u64 start, last;	/* the hull */
-};
-
 static bool vt_add_piece(struct vt_pieces *set, const struct vt_cmd *cmd)
 {
 	if (set->nr == VT_PIECES)
@@ -515,12 +528,13 @@ static bool vt_add_piece(struct vt_pieces *set, const struct vt_cmd *cmd)
 	return true;
 }
 
-/* Is each address from @start to @last in one of them? */
-static bool vt_covers(const struct vt_pieces *set, u64 start, u64 last)
+/* Is each address from @start to @last in one of the first @nr? */
+static bool vt_covers(const struct vt_pieces *set, unsigned int nr, u64 start,
+		      u64 last)
 {
 	unsigned int i = 0;
 
-	while (i < set->nr) {
+	while (i < nr) {
 		if (set->piece[i].start > start || set->piece[i].last < start) {
 			i++;
 			continue;
@@ -533,12 +547,6 @@ static bool vt_covers(const struct vt_pieces *set, u64 start, u64 last)
 	return false;
 }
 
-/* What is recognized in a recording. */
-struct vt_flush {
-	struct vt_pieces iotlb;
-	struct vt_pieces device[VT_DEVICES];
-	unsigned int waits;
-};
 
 /* Is this a wait that the CPU waits for?  It stores to its own place. */
 static bool vt_is_wait(const struct vt_cmd *cmd)
@@ -548,6 +556,13 @@ static bool vt_is_wait(const struct vt_cmd *cmd)
 	return cmd->type == VT_WAIT && !cmd->reserved && cmd->store &&
 	       !cmd->interrupt && cmd->data && cmd->address >= status &&
 	       cmd->address < status + QI_LENGTH * sizeof(int);
+}
+
+/* Is this a wait for the IOMMU, and not for the CPU? */
+static bool vt_is_fence(const struct vt_cmd *cmd)
+{
+	return cmd->type == VT_WAIT && !cmd->reserved && cmd->fence &&
+	       !cmd->store && !cmd->interrupt && !cmd->drain;
 }
 
 /* Which of the devices that are bound, with ATS, is it? */
@@ -571,15 +586,6 @@ static unsigned int vt_bound(struct vt_test *ctx)
 	return n;
 }
 
-static unsigned int vt_bound_with_ats(struct vt_test *ctx)
-{
-	unsigned int i, n = 0;
-
-	for (i = 0; i < vt.devices; i++)
-		n += ctx->bond[i].sva && ctx->bond[i].info->ats_enabled;
-	return n;
-}
-
 /* How many invalidations the device can queue: PCIe, 10.5.1.2; 0 is 32. */
 static unsigned int vt_queue_depth(struct vt_bond *bond)
 {
@@ -593,23 +599,25 @@ static unsigned int vt_queue_depth(struct vt_bond *bond)
 /*
  * Is the recording a flush of @pasid, from @start to @last, and nothing else?
  *
- * What the IOTLB has goes before what the devices have, as a device that is
- * flushed first asks again and gets the old translation from the IOTLB; a wait
- * of the CPU is the last command.  No page-table page may be left in the paging
- * structure caches, so the hint that only leaves have changed is not given.
+ * What the IOTLB has goes before what the devices have, and is gone when theirs
+ * is begun with: a device that is flushed first asks again and gets the old
+ * translation from the IOTLB.  A wait of the CPU is the last command.  No
+ * page-table page may be left in the paging structure caches, so the hint that
+ * only leaves have changed is not given.
  */
-static bool vt_parse_flush(struct vt_test *ctx, u32 pasid, u64 start, u64 last,
-			   struct vt_flush *flush)
+static bool vt_parse_flush(struct vt_test *ctx, u32 pasid, u64 start, u64 last)
 {
 	const struct vt_cmd *cmd = ctx->cmd, *end = cmd + ctx->cmds;
+	struct vt_flush *flush = &ctx->flush;
 	struct vt_pieces *pieces;
 	struct vt_bond *bond;
 	unsigned int i;
 
 	memset(flush, 0, sizeof(*flush));
 	for (; cmd < end; cmd++) {
-		if (vt_is_wait(cmd)) {
-			flush->waits++;
+		if (vt_is_wait(cmd) || vt_is_fence(cmd)) {
+			flush->waits += cmd->store;
+			flush->done = flush->iotlb.nr;
 			continue;
 		}
 		if (cmd->reserved || cmd->pasid != pasid)
@@ -627,17 +635,19 @@ static bool vt_parse_flush(struct vt_test *ctx, u32 pasid, u64 start, u64 last,
 			return false;
 		pieces = &flush->device[bond - ctx->bond];
 		if (!vt_add_piece(pieces, cmd) ||
-		    !vt_covers(&flush->iotlb, max(start, cmd->start),
-			       min(last, cmd->last)))
+		    !vt_covers(&flush->iotlb, flush->done,
+			       max(start, cmd->start), min(last, cmd->last)))
 			return false;
 	}
 	if (!ctx->cmds || !vt_is_wait(--cmd) ||
-	    !vt_covers(&flush->iotlb, start, last))
+	    !vt_covers(&flush->iotlb, flush->iotlb.nr, start, last))
 		return false;
-	for (i = 0; i < vt.devices; i++)
+	for (i = 0; i < vt.devices; i++) {
+		pieces = &flush->device[i];
 		if (ctx->bond[i].sva && ctx->bond[i].info->ats_enabled &&
-		    !vt_covers(&flush->device[i], start, last))
+		    !vt_covers(pieces, pieces->nr, start, last))
 			return false;
+	}
 	return true;
 }
 
@@ -657,13 +667,13 @@ static bool vt_too_large(u64 len)
 	       vt_bits(vt.iommu->cap, 53, 48);
 }
 
-static bool vt_is_flush(struct kunit *test, u64 start, u64 len,
-			struct vt_flush *flush)
+static bool vt_is_flush(struct vt_test *ctx, u32 pasid, u64 start, u64 len)
 {
-	struct vt_test *ctx = vt_test(test);
+	struct vt_flush *flush = &ctx->flush;
 	unsigned int i;
 
-	if (!vt_parse_flush(ctx, ctx->pasid, start, start + len - 1, flush))
+	if (!vt_parse_flush(ctx, pasid, start, start + len - 1) ||
+	    flush->waits != vt_bound(ctx))
 		return false;
 	if (!vt_too_large(len) && !vt_no_larger(&flush->iotlb, start, len))
 		return false;
@@ -674,42 +684,51 @@ static bool vt_is_flush(struct kunit *test, u64 start, u64 len,
 	return true;
 }
 
-/* What was recorded is one flush of all this range, and little else. */
+/*
+ * What was recorded is one flush of all this range, and little else.  The CPU
+ * waits once for each device.
+ */
 static void vt_expect_flush(struct kunit *test, u64 start, u64 len)
 {
-	struct vt_flush flush;
+	struct vt_test *ctx = vt_test(test);
 	bool good;
 
 	vt_stop(test);
-	good = vt_is_flush(test, start, len, &flush);
+	good = vt_is_flush(ctx, ctx->pasid, start, len);
 	KUNIT_EXPECT_TRUE_MSG(test, good, "not a flush of %llx-%llx", start,
 			      start + len - 1);
 	if (!good)
 		vt_dump(test);
 }
 
-/* The same, nothing is flushed that is not in it, and the CPU waits once. */
+/*
+ * The same, and nothing is flushed that is not in it, by one command for each
+ * TLB.  Larger ranges than the IOTLB takes are all of the PASID there.
+ */
 static void vt_expect_exact_flush(struct kunit *test, u64 start, u64 len)
 {
 	struct vt_test *ctx = vt_test(test);
-	struct vt_flush flush;
+	struct vt_flush *flush = &ctx->flush;
+	u64 last = start + len - 1;
 	unsigned int i;
 	bool good;
 
 	vt_stop(test);
-	good = vt_is_flush(test, start, len, &flush) &&
-	       flush.iotlb.start == start && flush.iotlb.last == start + len - 1;
+	good = vt_is_flush(ctx, ctx->pasid, start, len) &&
+	       flush->iotlb.nr == vt_bound(ctx);
+	if (vt_too_large(len))
+		good = good && flush->iotlb.start == 0 &&
+		       flush->iotlb.last == U64_MAX;
+	else
+		good = good && flush->iotlb.start == start &&
+		       flush->iotlb.last == last;
 	for (i = 0; i < vt.devices; i++)
-		if (flush.device[i].nr &&
-		    (flush.device[i].start != start ||
-		     flush.device[i].last != start + len - 1))
-			good = false;
+		if (flush->device[i].nr)
+			good = good && flush->device[i].nr == 1 &&
+			       flush->device[i].start == start &&
+			       flush->device[i].last == last;
 	KUNIT_EXPECT_TRUE_MSG(test, good, "not an exact flush of %llx-%llx",
-			      start, start + len - 1);
-	KUNIT_EXPECT_EQ(test, ctx->cmds - flush.waits,
-			vt_bound(ctx) + vt_bound_with_ats(ctx));
-	KUNIT_EXPECT_EQ(test, flush.waits,
-			vt_bound(ctx) + vt_bound_with_ats(ctx));
+			      start, last);
 	if (!good)
 		vt_dump(test);
 }
@@ -792,6 +811,7 @@ static void vt_munmap(struct kunit *test)
 {
 	static const unsigned int pages[] = { 1, 2, 4, 64, 512 };
 	unsigned long addr = VT_BASE + PMD_SIZE, len;
+	struct vt_test *ctx = vt_test(test);
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(pages); i++) {
@@ -800,11 +820,831 @@ static void vt_munmap(struct kunit *test)
 		vt_record(test);
 		KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
 		vt_expect_exact_flush(test, addr, len);
+		/* IOTLB, fence, device, and the wait. */
+		KUNIT_EXPECT_EQ(test, ctx->cmds, 4U);
+		KUNIT_EXPECT_EQ(test, ctx->flush.waits, 1U);
 	}
 }
 
+static void vt_munmap_of_pages_that_are_not_aligned(struct kunit *test)
+{
+	unsigned long addr, len;
+
+	for (addr = VT_BASE + PAGE_SIZE; addr < VT_BASE + 9 * PAGE_SIZE;
+	     addr += PAGE_SIZE) {
+		for (len = PAGE_SIZE; len <= 5 * PAGE_SIZE; len += PAGE_SIZE) {
+			vt_map_and_write(test, SZ_64K);
+			/* The tables stay. */
+			KUNIT_ASSERT_EQ(test, vt_write(VT_BASE + SZ_32K +
+						       SZ_16K, SZ_16K), 0);
+			vt_record(test);
+			KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+			vt_expect_flush(test, addr, len);
+		}
+	}
+}
+
+/* The tables go as well: all that they mapped is flushed. */
+static void vt_munmap_of_everything(struct kunit *test)
+{
+	vt_map_and_write(test, 4 * PAGE_SIZE);
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE, 4 * PAGE_SIZE), 0);
+	vt_expect_exact_flush(test, VT_BASE, P4D_SIZE);
+}
+
+/* More than the IOTLB takes at once; the tables of each GiB go. */
+static void vt_munmap_of_4_gib(struct kunit *test)
+{
+	u64 base = VT_BASE + SZ_4G;
+	unsigned int i;
+
+	vt_map(test, 3ULL * SZ_4G);
+	for (i = 0; i < 12; i++)
+		KUNIT_ASSERT_EQ(test, vt_write(VT_BASE + i * (u64)SZ_1G,
+					       PAGE_SIZE), 0);
+	KUNIT_ASSERT_TRUE(test, vt_too_large(SZ_4G));
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(base, SZ_4G), 0);
+	vt_expect_exact_flush(test, base, SZ_4G);
+}
+
+static void vt_madvise_dontneed(struct kunit *test)
+{
+	unsigned long addr = VT_BASE + 4 * PAGE_SIZE;
+	struct mm_struct *mm = vt_test(test)->mm;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, 4 * PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	vt_expect_exact_flush(test, addr, 4 * PAGE_SIZE);
+
+	/* Nothing is left there. */
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, 4 * PAGE_SIZE,
+					 MADV_DONTNEED), 0);
+	vt_expect_no_command(test);
+}
+
+static void vt_mprotect_read_only(struct kunit *test)
+{
+	unsigned long addr = VT_BASE + 8 * PAGE_SIZE, len = 8 * PAGE_SIZE;
+	struct mm_struct *mm = vt_test(test)->mm;
+	struct vm_area_struct *vma, *prev;
+	struct mmu_gather tlb;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_record(test);
+	mmap_write_lock(mm);
+	vma = vma_lookup(mm, addr);
+	prev = vma;
+	tlb_gather_mmu(&tlb, mm);
+	KUNIT_EXPECT_EQ(test, mprotect_fixup(&tlb, vma, &prev, addr, addr + len,
+					     vma->vm_flags & ~VM_WRITE), 0);
+	tlb_finish_mmu(&tlb);
+	mmap_write_unlock(mm);
+	vt_expect_exact_flush(test, addr, len);
+}
+
+static void vt_fork_and_cow(struct kunit *test)
+{
+	unsigned long addr = VT_BASE + 5 * PAGE_SIZE;
+	struct vt_process *child = &vt_test(test)->child;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_record(test);
+	KUNIT_ASSERT_EQ(test, vt_fork(child), 0);
+	vt_expect_exact_flush(test, VT_BASE, PMD_SIZE);
+
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vt_write(addr, PAGE_SIZE), 0);
+	vt_expect_exact_flush(test, addr, PAGE_SIZE);
+	vt_exit_process(child);
+
+	/* Neither does the child's exit concern the device, nor this write. */
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vt_write(addr, PAGE_SIZE), 0);
+	vt_expect_no_command(test);
+}
+
+/* How ranges are encoded. */
+
+/* The callback that the driver has registered for the process. */
+static void vt_flush_range(struct kunit *test, u64 start, u64 len)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct intel_svm *svm = pasid_private_find(ctx->pasid);
+
+	vt_record(test);
+	svm->notifier.ops->invalidate_range(&svm->notifier, ctx->mm, start,
+					    start + len);
+}
+
+static void vt_edges_of_the_encoding(struct kunit *test)
+{
+	static const struct {
+		u64 start, len;
+		unsigned int pieces;
+		u64 size;		/* of each */
+	} edge[] = {
+		{ 0, SZ_4K, 1, SZ_4K },
+		{ SZ_1G + SZ_4K, SZ_4K, 1, SZ_4K },
+		/* not aligned */
+		{ SZ_1G + SZ_4K, SZ_8K, 2, SZ_8K },
+		{ SZ_1G + SZ_4K, 3 * SZ_4K, 1, SZ_16K },
+		{ SZ_1G + SZ_8K, 3 * SZ_4K, 2, SZ_16K },
+		{ SZ_1G, 15 * SZ_4K, 1, SZ_64K },
+		/* 2 MiB */
+		{ SZ_1G + SZ_2M, SZ_2M, 1, SZ_2M },
+		{ SZ_1G + SZ_2M - SZ_4K, SZ_8K, 2, SZ_8K },
+		{ SZ_1G + SZ_2M, SZ_2M + SZ_4K, 2, SZ_4M },
+		/* 512 MiB and 1 GiB, the most that QEMU's IOMMU takes */
+		{ SZ_1G, SZ_512M - SZ_4K, 1, SZ_512M },
+		{ SZ_1G, SZ_512M + SZ_4K, 1, SZ_1G },
+		{ SZ_1G, SZ_1G, 1, SZ_1G },
+		{ SZ_1G + SZ_2M, SZ_1G, 2, SZ_1G },
+		{ SZ_1G, SZ_1G + SZ_4K, 2, SZ_2G },
+		{ SZ_2G, SZ_1G + SZ_4K, 1, SZ_2G },
+		/* across 4 GiB */
+		{ SZ_4G - SZ_4K, SZ_8K, 2, SZ_8K },
+		{ SZ_4G, SZ_4G, 1, SZ_4G },
+		{ SZ_2G, SZ_4G, 2, SZ_4G },
+		/* the top of the user address space, and all of it */
+		{ BIT_ULL(47) - SZ_8K, SZ_4K, 1, SZ_4K },
+		{ BIT_ULL(46) - SZ_4K, SZ_8K, 2, SZ_8K },
+		{ 0, BIT_ULL(47) - SZ_4K, 1, BIT_ULL(47) },
+		{ 0, BIT_ULL(47), 1, BIT_ULL(47) },
+		{ 0, BIT_ULL(56), 1, BIT_ULL(56) },
+		{ 0, BIT_ULL(56) - SZ_4K, 1, BIT_ULL(56) },
+	};
+	struct vt_test *ctx = vt_test(test);
+	struct vt_flush *flush = &ctx->flush;
+	unsigned int i;
+	bool good;
+
+	for (i = 0; i < ARRAY_SIZE(edge); i++) {
+		u64 start = edge[i].start, len = edge[i].len;
+
+		vt_flush_range(test, start, len);
+		vt_stop(test);
+		good = vt_is_flush(ctx, ctx->pasid, start, len) &&
+		       flush->device[0].nr == edge[i].pieces &&
+		       flush->device[0].last - flush->device[0].start + 1 ==
+		       edge[i].pieces * edge[i].size;
+		if (vt_too_large(len))
+			good = good && flush->iotlb.nr == 1 &&
+			       flush->iotlb.last == U64_MAX;
+		else
+			good = good && flush->iotlb.nr == edge[i].pieces &&
+			       flush->iotlb.start == flush->device[0].start &&
+			       flush->iotlb.last == flush->device[0].last;
+		KUNIT_EXPECT_TRUE_MSG(test, good, "%llx bytes at %llx", len,
+				      start);
+		if (!good)
+			vt_dump(test);
+	}
+}
+
+/* An IOMMU that takes other ranges than QEMU's does, down to single pages. */
+static void vt_edges_of_other_iommus(struct kunit *test)
+{
+	u64 cap = vt.iommu->cap;
+	unsigned int am;
+
+	for (am = 0; am <= vt_bits(cap, 53, 48); am++) {
+		u64 max = (u64)PAGE_SIZE << am;
+
+		vt.iommu->cap &= ~GENMASK_ULL(53, 48);
+		vt.iommu->cap |= (u64)am << 48;
+		vt_flush_range(test, 2 * max, max);
+		vt_expect_exact_flush(test, 2 * max, max);
+		vt_flush_range(test, 2 * max, 2 * max);
+		vt_expect_exact_flush(test, 2 * max, 2 * max);
+		vt_flush_range(test, 2 * max, max + PAGE_SIZE);
+		vt_expect_flush(test, 2 * max, max + PAGE_SIZE);
+		vt.iommu->cap = cap;
+	}
+}
+
+/* Every alignment and length that can make a difference, and some large ones. */
+static void vt_ranges_of_all_kinds(struct kunit *test)
+{
+	unsigned int first, pages, i;
+	struct rnd_state rnd;
+	u64 start, len;
+
+	for (first = 0; first < 32; first++) {
+		for (pages = 1; pages <= 40; pages++) {
+			vt_flush_range(test, first * SZ_4K, pages * SZ_4K);
+			vt_expect_flush(test, first * SZ_4K, pages * SZ_4K);
+		}
+	}
+	prandom_seed_state(&rnd, 6);
+	for (i = 0; i < 10000; i++) {
+		u32 low = prandom_u32_state(&rnd), high = prandom_u32_state(&rnd);
+
+		/* 0 to 35 bits, of which the first is set */
+		len = (u64)high << 32 | prandom_u32_state(&rnd) | BIT_ULL(63);
+		len = max(len >> (29 + low % 35), 1ULL) << PAGE_SHIFT;
+		start = (u64)low << (PAGE_SHIFT + high % 4);
+		vt_flush_range(test, start, len);
+		vt_expect_flush(test, start, len);
+	}
+}
+
+/* Which device, and which PASID. */
+
+static void vt_every_device(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	unsigned int i;
+
+	if (vt.devices < 2)
+		kunit_skip(test, "one device only");
+	vt_map_and_write(test, PMD_SIZE);
+	for (i = 1; i < vt.devices; i++) {
+		KUNIT_ASSERT_EQ(test, vt_bind(ctx, i), 0);
+		vt_flush_range(test, VT_BASE, SZ_8K);
+		vt_expect_exact_flush(test, VT_BASE, SZ_8K);
+	}
+	/* One without ATS: the IOTLB has what it used. */
+	ctx->bond[1].info->ats_enabled = 0;
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE, SZ_4K), 0);
+	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+	KUNIT_EXPECT_EQ(test, ctx->flush.device[1].nr, 0U);
+	KUNIT_EXPECT_EQ(test, ctx->flush.iotlb.nr, vt.devices);
+	ctx->bond[1].info->ats_enabled = 1;
+
+	/* The first goes, the others stay. */
+	vt_unbind(ctx, 0);
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + SZ_4K, SZ_4K), 0);
+	vt_expect_exact_flush(test, VT_BASE + SZ_4K, SZ_4K);
+}
+
+static void vt_device_that_is_flushed_twice(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	unsigned int i, fences = 0, pieces = 0;
+
+	ctx->bond[0].info->dtlb_extra_inval = 1;
+	vt_flush_range(test, VT_BASE + SZ_4K, SZ_8K);
+	ctx->bond[0].info->dtlb_extra_inval = 0;
+	vt_expect_flush(test, VT_BASE + SZ_4K, SZ_8K);
+	KUNIT_EXPECT_EQ(test, ctx->flush.device[0].nr, 4U);
+	/* The second time begins when the first is over. */
+	for (i = 0; i < ctx->cmds; i++) {
+		pieces += ctx->cmd[i].type == VT_PASID_DEVICE_TLB;
+		if (vt_is_fence(&ctx->cmd[i]))
+			KUNIT_EXPECT_EQ(test, pieces, 2 * fences++);
+	}
+	KUNIT_EXPECT_EQ(test, fences, 2U);
+}
+
+/* Two processes, with the first and the last of the PASIDs. */
+static void vt_pasid_of_the_process_that_changed(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct mm_struct *mm;
+	struct iommu_sva *sva;
+	bool good;
+
+	vt_map_and_write(test, PMD_SIZE);
+	KUNIT_ASSERT_EQ(test, vt_fork(&ctx->child), 0);
+	mm = ctx->child.mm;
+	KUNIT_ASSERT_EQ(test, iommu_sva_alloc_pasid(mm, VT_PASID_END - 2,
+						    VT_PASID_END - 2), 0);
+	sva = iommu_sva_bind_device(&ctx->bond[0].pdev->dev, mm, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(sva));
+	KUNIT_EXPECT_EQ(test, iommu_sva_get_pasid(sva), VT_PASID_END - 2);
+
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + SZ_8K, SZ_4K), 0);
+	vt_expect_exact_flush(test, VT_BASE + SZ_8K, SZ_4K);
+
+	vt_record(test);
+	kthread_unuse_mm(ctx->mm);
+	kthread_use_mm(mm);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + SZ_8K, SZ_4K), 0);
+	kthread_unuse_mm(mm);
+	kthread_use_mm(ctx->mm);
+	vt_stop(test);
+	good = vt_is_flush(ctx, VT_PASID_END - 2, VT_BASE + SZ_8K, SZ_4K);
+	KUNIT_EXPECT_TRUE(test, good);
+	if (!good)
+		vt_dump(test);
+	iommu_sva_unbind_device(sva);
+}
+
+/* The life of a binding. */
+
+/* The entry of a PASID, of eight quadwords, as the IOMMU finds it (9.5, 9.6). */
+static const u64 *vt_pasid_entry(struct vt_bond *bond, u32 pasid)
+{
+	const u64 *dir = bond->info->pasid_table->table;
+	u64 entry = dir[pasid >> 6];
+
+	if (!vt_bits(entry, 0, 0))
+		return NULL;
+	return (u64 *)phys_to_virt(entry & GENMASK_ULL(63, 12)) +
+	       (pasid & 0x3f) * 8;
+}
+
+static bool vt_is_present(struct vt_bond *bond, u32 pasid)
+{
+	const u64 *entry = vt_pasid_entry(bond, pasid);
+
+	return entry && vt_bits(entry[0], 0, 0);
+}
+
+/* The IOMMU has the page table of the process, and nothing of the kernel. */
+static void vt_expect_bound(struct kunit *test, unsigned int i)
+{
+	struct vt_test *ctx = vt_test(test);
+	const u64 *entry = vt_pasid_entry(&ctx->bond[i], ctx->pasid);
+	const u64 *table;
+	unsigned int n;
+
+	KUNIT_ASSERT_NOT_NULL(test, entry);
+	KUNIT_EXPECT_EQ(test, vt_bits(entry[0], 0, 0), 1ULL);
+	/* first-level translation; four levels; no supervisor requests */
+	KUNIT_EXPECT_EQ(test, vt_bits(entry[0], 8, 6), 1ULL);
+	KUNIT_EXPECT_EQ(test, vt_bits(entry[1], 15, 0), (u64)VT_DID);
+	KUNIT_EXPECT_EQ(test, vt_bits(entry[2], 3, 2), 0ULL);
+	KUNIT_EXPECT_EQ(test, vt_bits(entry[2], 0, 0), 0ULL);
+
+	table = phys_to_virt(entry[2] & GENMASK_ULL(63, 12));
+	KUNIT_EXPECT_PTR_EQ(test, table, (u64 *)mm_device_pgd(ctx->mm));
+	KUNIT_EXPECT_PTR_NE(test, table, (u64 *)ctx->mm->pgd);
+	for (n = PTRS_PER_PGD / 2; n < PTRS_PER_PGD; n++)
+		KUNIT_EXPECT_EQ(test, table[n], 0ULL);
+	n = pgd_index(VT_BASE);
+	KUNIT_EXPECT_EQ(test, table[n] & PTE_PFN_MASK,
+			pgd_val(ctx->mm->pgd[n]) & PTE_PFN_MASK);
+}
+
+/* A command of this type for all that the PASID has. */
+static bool vt_is_all(struct vt_test *ctx, const struct vt_cmd *cmd,
+		      unsigned int type)
+{
+	return cmd->type == type && cmd->pasid == ctx->pasid && !cmd->reserved &&
+	       (type == VT_PASID_CACHE ? cmd->granularity == VT_ONE_PASID &&
+					 cmd->did == VT_DID :
+		cmd->start == 0 && cmd->last == U64_MAX);
+}
+
+/*
+ * 6.5.3.3: the entry of the PASID, then the IOTLB, then the device, each waited
+ * for.  Returns the number of commands.
+ */
+static unsigned int vt_expect_teardown(struct kunit *test)
+{
+	static const unsigned int order[] = {
+		VT_PASID_CACHE, VT_PASID_IOTLB, VT_PASID_DEVICE_TLB
+	};
+	struct vt_test *ctx = vt_test(test);
+	unsigned int i, n = 2 * ARRAY_SIZE(order);
+	bool good;
+
+	good = vt_stop(test) >= n;
+	for (i = 0; good && i < n; i += 2)
+		good = vt_is_all(ctx, &ctx->cmd[i], order[i / 2]) &&
+		       vt_is_wait(&ctx->cmd[i + 1]);
+	good = good && ctx->cmd[2].did == VT_DID &&
+	       ctx->cmd[4].sid == pci_dev_id(ctx->bond[0].pdev);
+	KUNIT_EXPECT_TRUE(test, good);
+	if (!good)
+		vt_dump(test);
+	return n;
+}
+
+/* From command @i on, page requests are drained (7.10), and nothing else. */
+static void vt_expect_drain(struct kunit *test, unsigned int i)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct vt_cmd *cmd = &ctx->cmd[i];
+	bool good;
+
+	good = ctx->cmds == i + 4 && vt_is_fence(&cmd[0]) &&
+	       vt_is_all(ctx, &cmd[1], VT_PASID_IOTLB) &&
+	       cmd[2].type == VT_PASID_DEVICE_TLB &&
+	       cmd[2].pasid == ctx->pasid &&
+	       vt_is_wait(&cmd[3]) && cmd[3].drain;
+	KUNIT_EXPECT_TRUE(test, good);
+	if (!good)
+		vt_dump(test);
+}
+
+static void vt_bind_and_unbind(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_expect_bound(test, 0);
+	KUNIT_EXPECT_TRUE(test, mm_has_secondary_tlb(ctx->mm));
+	vt_record(test);
+	vt_unbind(ctx, 0);
+	vt_expect_drain(test, vt_expect_teardown(test));
+	KUNIT_EXPECT_FALSE(test, vt_is_present(&ctx->bond[0], ctx->pasid));
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE, SZ_4K), 0);
+	vt_expect_no_command(test);
+
+	/* What was there is gone: the PASID can be had again. */
+	KUNIT_ASSERT_EQ(test, vt_bind(ctx, 0), 0);
+	vt_expect_bound(test, 0);
+}
+
+static void vt_bind_what_is_bound(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct iommu_sva *sva;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_record(test);
+	sva = iommu_sva_bind_device(&ctx->bond[0].pdev->dev, ctx->mm, NULL);
+	KUNIT_EXPECT_PTR_EQ(test, sva, ctx->bond[0].sva);
+	vt_expect_no_command(test);
+	iommu_sva_unbind_device(sva);
+	vt_expect_no_command(test);
+
+	vt_expect_bound(test, 0);
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE, SZ_4K), 0);
+	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+}
+
+/* A PASID for the kernel, and anything with iommu.sva=0. */
+static void vt_bind_what_is_refused(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct device *dev = &ctx->bond[0].pdev->dev;
+	unsigned int flags = SVM_FLAG_SUPERVISOR_MODE;
+
+	KUNIT_EXPECT_EQ(test, PTR_ERR(iommu_sva_bind_device(dev, NULL, &flags)),
+			-EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(iommu_sva_bind_device(dev, &init_mm,
+							    &flags)),
+			-EOPNOTSUPP);
+	KUNIT_EXPECT_EQ(test, PTR_ERR(iommu_sva_bind_device(dev, ctx->mm,
+							    &flags)),
+			-EOPNOTSUPP);
+	if (vt.off) {
+		KUNIT_EXPECT_EQ(test, vt_bind(ctx, 0), -EOPNOTSUPP);
+		KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+	}
+	KUNIT_EXPECT_EQ(test, vt_is_present(&ctx->bond[0], ctx->pasid),
+			!vt.off);
+}
+
+/*
+ * When the process exits, the device loses it before it loses its memory: one
+ * flush of the PASID, and none for what exit_mmap() unmaps.
+ */
+static void vt_exit_then_unbind(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct mm_struct *mm = ctx->mm;
+
+	vt_map_and_write(test, PMD_SIZE);
+	mmgrab(mm);
+	kthread_unuse_mm(mm);
+	ctx->mm = NULL;
+	vt_record(test);
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, vt_expect_teardown(test), ctx->cmds);
+	KUNIT_EXPECT_FALSE(test, vt_is_present(&ctx->bond[0], ctx->pasid));
+
+	vt_record(test);
+	vt_unbind(ctx, 0);
+	vt_stop(test);
+	vt_expect_drain(test, 0);
+	mmdrop(mm);
+}
+
+static void vt_unbind_then_exit(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_unbind(ctx, 0);
+	kthread_unuse_mm(ctx->mm);
+	vt_record(test);
+	mmput(ctx->mm);
+	ctx->mm = NULL;
+	vt_expect_no_command(test);
+}
+
+/* The queue, and an IOMMU that does not answer. */
+
+/* Its registers are memory: it is not told what is in the queue. */
+static void vt_stop_iommu(struct vt_test *ctx)
+{
+	memcpy_fromio(ctx->memory, vt.iommu->reg, PAGE_SIZE);
+	ctx->reg = vt.iommu->reg;
+	vt.iommu->reg = (void __force __iomem *)ctx->memory;
+}
+
+/* Now it is, and works off all that is there. */
+static void vt_start_iommu(struct vt_test *ctx)
+{
+	struct q_inval *qi = vt.iommu->qi;
+	unsigned long flags;
+
+	if (!ctx->reg)
+		return;
+	raw_spin_lock_irqsave(&qi->q_lock, flags);
+	vt.iommu->reg = ctx->reg;
+	writel(qi->free_head << qi_shift(vt.iommu),
+	       vt.iommu->reg + DMAR_IQT_REG);
+	raw_spin_unlock_irqrestore(&qi->q_lock, flags);
+	ctx->reg = NULL;
+}
+
+struct vt_worker {
+	struct kunit *test;
+	struct intel_svm *svm;
+	unsigned long addr;
+	unsigned int rounds;
+	atomic_t *gate;
+	struct completion done;
+};
+
+static int vt_flush_thread(void *data)
+{
+	struct vt_worker *w = data;
+	struct mmu_notifier *mn = &w->svm->notifier;
+
+	if (w->gate)
+		atomic_dec(w->gate);
+	while (w->gate && atomic_read(w->gate))
+		cpu_relax();
+	while (w->rounds--)
+		mn->ops->invalidate_range(mn, w->svm->mm, w->addr,
+					  w->addr + SZ_8K);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+static int vt_flush_on(struct vt_worker *w, unsigned int cpu)
+{
+	struct task_struct *task;
+
+	w->svm = pasid_private_find(vt_test(w->test)->pasid);
+	task = kthread_create(vt_flush_thread, w, "vt_flush");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	init_completion(&w->done);
+	kthread_bind(task, cpu);
+	wake_up_process(task);
+	return 0;
+}
+
+/* While the IOMMU does not work off its commands, the flush does not return. */
+static void vt_returns_after_completion(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct vt_worker w = { .test = test, .addr = VT_BASE, .rounds = 1 };
+	int head = vt.iommu->qi->free_head;
+	unsigned int here, other;
+	bool early;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "needs two CPUs");
+	here = raw_smp_processor_id();
+	other = cpumask_any_but(cpu_online_mask, here);
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+
+	vt_record(test);
+	vt_stop_iommu(ctx);
+	KUNIT_ASSERT_EQ(test, vt_flush_on(&w, other), 0);
+	while (READ_ONCE(vt.iommu->qi->free_head) == head &&
+	       !completion_done(&w.done))
+		cpu_relax();
+	mdelay(10);
+	early = completion_done(&w.done);
+	vt_start_iommu(ctx);
+	wait_for_completion(&w.done);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	KUNIT_EXPECT_FALSE(test, early);
+	vt_expect_exact_flush(test, VT_BASE, SZ_8K);
+}
+
+/* What the driver says. */
+static struct {
+	const char *device;
+	char range[32];
+	char pasid[16];
+	unsigned int reports;
+} vt_said;
+
+static void vt_console(void *ignore, const char *text, size_t len)
+{
+	if (strnstr(text, "TLBs may keep", len) &&
+	    strnstr(text, vt_said.device, len) &&
+	    strnstr(text, vt_said.pasid, len) &&
+	    strnstr(text, vt_said.range, len))
+		vt_said.reports++;
+}
+
+static void vt_listen(struct vt_test *ctx, unsigned long addr,
+		      unsigned long len)
+{
+	memset(&vt_said, 0, sizeof(vt_said));
+	vt_said.device = pci_name(ctx->bond[0].pdev);
+	snprintf(vt_said.range, sizeof(vt_said.range), "%#lx-%#lx:", addr,
+		 addr + len);
+	snprintf(vt_said.pasid, sizeof(vt_said.pasid), "PASID %u:", ctx->pasid);
+	WARN_ON(register_trace_console(vt_console, NULL));
+}
+
+static void vt_listen_no_more(void)
+{
+	if (!vt_said.device)
+		return;
+	unregister_trace_console(vt_console, NULL);
+	tracepoint_synchronize_unregister();
+	vt_said.device = NULL;
+}
+
+/*
+ * One time limit for all that is flushed until the IOMMU is back.  Then it does
+ * what was left in the queue, and no entry of that is lost.
+ */
+static void vt_completion_never_comes(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct q_inval *qi = vt.iommu->qi;
+	u64 begin, first, all;
+	unsigned int i;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_flush_range(test, VT_BASE, SZ_4K);
+	KUNIT_ASSERT_EQ(test, qi->free_cnt, QI_LENGTH);
+
+	vt_listen(ctx, VT_BASE + SZ_4K, SZ_4K);
+	vt_record(test);
+	vt_stop_iommu(ctx);
+	begin = ktime_get_ns();
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + SZ_4K, SZ_4K), 0);
+	first = ktime_get_ns() - begin;
+	vt_expect_exact_flush(test, VT_BASE + SZ_4K, SZ_4K);
+	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
+	for (i = 2; i < 102; i++)
+		KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + i * SZ_4K, SZ_4K), 0);
+	all = ktime_get_ns() - begin;
+	KUNIT_EXPECT_GE(test, first, 1ULL * NSEC_PER_SEC);
+	KUNIT_EXPECT_LT(test, all, 2ULL * NSEC_PER_SEC);
+	/* Half of the queue is left for others. */
+	KUNIT_EXPECT_LT(test, qi->free_cnt, QI_LENGTH / 2);
+	KUNIT_EXPECT_GE(test, qi->free_cnt, QI_LENGTH / 2 - 8);
+
+	vt_start_iommu(ctx);
+	vt_listen_no_more();
+	vt_listen(ctx, VT_BASE, SZ_4K);
+	vt_flush_range(test, VT_BASE, SZ_4K);
+	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+	KUNIT_EXPECT_EQ(test, vt_said.reports, 0U);
+	KUNIT_EXPECT_EQ(test, qi->free_cnt, QI_LENGTH);
+	vt_listen_no_more();
+}
+
+/*
+ * A command that the IOMMU does not take: this one has no PFSID.  It is reported,
+ * and nothing is lost of the queue.
+ */
+static void vt_error_in_the_queue(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct q_inval *qi = vt.iommu->qi;
+	u64 begin;
+
+	vt_listen(ctx, VT_BASE, SZ_4K);
+	begin = ktime_get_ns();
+	ctx->bond[0].info->pfsid = 1;
+	vt_flush_range(test, VT_BASE, SZ_4K);
+	ctx->bond[0].info->pfsid = 0;
+	KUNIT_EXPECT_LT(test, ktime_get_ns() - begin, 1ULL * NSEC_PER_SEC);
+	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
+	vt_flush_range(test, VT_BASE, SZ_4K);
+	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
+	KUNIT_EXPECT_EQ(test, qi->free_cnt, QI_LENGTH);
+	vt_listen_no_more();
+}
+
+/* Each place in the queue is the first of a flush once, and the last. */
+static void vt_queue_wraps(struct kunit *test)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2 * QI_LENGTH; i++) {
+		vt_flush_range(test, VT_BASE + SZ_4K, i % 3 ? SZ_8K : SZ_4K);
+		vt_expect_flush(test, VT_BASE + SZ_4K, i % 3 ? SZ_8K : SZ_4K);
+	}
+}
+
+/* Flushes of two CPUs do not mix. */
+static void vt_two_cpus_at_once(struct kunit *test)
+{
+	unsigned int i, pos, all, cpus = num_online_cpus(), seen[2] = { };
+	const unsigned int each = 4, rounds = 25;
+	struct vt_test *ctx = vt_test(test);
+	atomic_t gate = ATOMIC_INIT(2);
+	struct vt_worker w[2] = { };
+
+	if (cpus < 2)
+		kunit_skip(test, "needs two CPUs");
+	vt_record(test);
+	for (i = 0; i < 2; i++) {
+		w[i].test = test;
+		w[i].addr = VT_BASE + i * SZ_64K;
+		w[i].rounds = rounds;
+		w[i].gate = &gate;
+		KUNIT_ASSERT_EQ(test, vt_flush_on(&w[i],
+						  cpumask_nth(i, cpu_online_mask)),
+				0);
+	}
+	for (i = 0; i < 2; i++)
+		wait_for_completion(&w[i].done);
+	all = vt_stop(test);
+	KUNIT_ASSERT_EQ(test, all, 2 * rounds * each);
+	ctx->cmds = each;
+	for (pos = 0; pos < all; pos += each) {
+		memmove(ctx->cmd, &ctx->cmd[pos], each * sizeof(*ctx->cmd));
+		i = ctx->cmd[0].start == w[1].addr;
+		KUNIT_EXPECT_TRUE(test, vt_is_flush(ctx, ctx->pasid, w[i].addr,
+						    SZ_8K));
+		seen[i]++;
+	}
+	KUNIT_EXPECT_EQ(test, seen[0], rounds);
+	KUNIT_EXPECT_EQ(test, seen[1], rounds);
+}
+
+/*
+ * For whoever does not trust the decoder: the same commands as QEMU names them
+ * when it executes them, with -trace vtd_inv_desc and others.
+ */
+static void vt_as_qemu_sees_it(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	unsigned int i, pos;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_record(test);
+	pos = ctx->head;
+	KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + SZ_4K, SZ_16K), 0);
+	vt_unbind(ctx, 0);
+	vt_stop(test);
+	for (i = 0; i < ctx->cmds; i++, pos = (pos + 1) % QI_LENGTH) {
+		struct vt_cmd *cmd = &ctx->cmd[i];
+
+		if (cmd->type == VT_WAIT && cmd->store)
+			kunit_info(test, "cmd\t%u\twait\t%llx\t%x\n", pos,
+				   cmd->address, cmd->data);
+		else if (cmd->type == VT_WAIT)
+			kunit_info(test, "cmd\t%u\twait\n", pos);
+		else if (cmd->type == VT_PASID_IOTLB)
+			kunit_info(test, "cmd\t%u\tp-iotlb\n", pos);
+		else if (cmd->type == VT_PASID_DEVICE_TLB)
+			kunit_info(test, "cmd\t%u\tdev-piotlb\n", pos);
+		else if (cmd->type == VT_PASID_CACHE)
+			kunit_info(test, "cmd\t%u\tpasid-cache\t%x\t%x\n", pos,
+				   cmd->did, cmd->pasid);
+		else
+			KUNIT_FAIL(test, "type %x", cmd->type);
+	}
+	KUNIT_EXPECT_GE(test, ctx->cmds, 16U);
+}
+
 static struct kunit_case vt_cases[] = {
+	KUNIT_CASE(vt_bind_and_unbind),
+	KUNIT_CASE(vt_bind_what_is_bound),
+	KUNIT_CASE(vt_bind_what_is_refused),
 	KUNIT_CASE(vt_munmap),
+	KUNIT_CASE(vt_munmap_of_pages_that_are_not_aligned),
+	KUNIT_CASE(vt_munmap_of_everything),
+	KUNIT_CASE(vt_munmap_of_4_gib),
+	KUNIT_CASE(vt_madvise_dontneed),
+	KUNIT_CASE(vt_mprotect_read_only),
+	KUNIT_CASE(vt_fork_and_cow),
+	KUNIT_CASE(vt_edges_of_the_encoding),
+	KUNIT_CASE(vt_edges_of_other_iommus),
+	KUNIT_CASE(vt_ranges_of_all_kinds),
+	KUNIT_CASE(vt_every_device),
+	KUNIT_CASE(vt_device_that_is_flushed_twice),
+	KUNIT_CASE(vt_pasid_of_the_process_that_changed),
+	KUNIT_CASE(vt_exit_then_unbind),
+	KUNIT_CASE(vt_unbind_then_exit),
+	KUNIT_CASE(vt_returns_after_completion),
+	KUNIT_CASE(vt_completion_never_comes),
+	KUNIT_CASE(vt_error_in_the_queue),
+	KUNIT_CASE(vt_queue_wraps),
+	KUNIT_CASE(vt_two_cpus_at_once),
+	KUNIT_CASE(vt_as_qemu_sees_it),
 	{ }
 };
 
@@ -816,6 +1656,8 @@ static int vt_init(struct kunit *test)
 
 	if (vt.missing)
 		kunit_skip(test, "%s", vt.missing);
+	if (vt.off && strcmp(test->name, "vt_bind_what_is_refused"))
+		kunit_skip(test, "iommu.sva=0");
 	ctx = kunit_kzalloc(test, sizeof(*ctx), GFP_KERNEL);
 	if (!ctx)
 		return -ENOMEM;
@@ -827,9 +1669,13 @@ static int vt_init(struct kunit *test)
 	kthread_use_mm(ctx->mm);
 	test->priv = ctx;
 
+	ctx->memory = kunit_kzalloc(test, PAGE_SIZE, GFP_KERNEL);
+	if (!ctx->memory)
+		return -ENOMEM;
 	ret = iommu_sva_alloc_pasid(ctx->mm, VT_PASID, VT_PASID_END - 1);
 	if (ret)
 		return ret;
+	ctx->pasid = ctx->mm->pasid;
 	for (i = 0; i < vt.devices; i++) {
 		ctx->bond[i].pdev = pci_get_slot(vt.device[i].bus, 0);
 		if (!ctx->bond[i].pdev)
@@ -839,7 +1685,7 @@ static int vt_init(struct kunit *test)
 		if (ret)
 			return ret;
 	}
-	return vt_bind(ctx, 0);
+	return vt.off ? 0 : vt_bind(ctx, 0);
 }
 
 static void vt_exit(struct kunit *test)
@@ -849,6 +1695,8 @@ static void vt_exit(struct kunit *test)
 
 	if (!ctx)
 		return;
+	vt_listen_no_more();
+	vt_start_iommu(ctx);
 	for (bond = ctx->bond; bond < ctx->bond + vt.devices; bond++) {
 		if (bond->sva)
 			iommu_sva_unbind_device(bond->sva);
