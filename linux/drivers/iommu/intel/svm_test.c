@@ -887,23 +887,31 @@ static void vt_madvise_dontneed(struct kunit *test)
 	vt_expect_no_command(test);
 }
 
-static void vt_mprotect_read_only(struct kunit *test)
+static void vt_make_read_only(struct kunit *test, unsigned long addr,
+			      unsigned long len)
 {
-	unsigned long addr = VT_BASE + 8 * PAGE_SIZE, len = 8 * PAGE_SIZE;
 	struct mm_struct *mm = vt_test(test)->mm;
-	struct vm_area_struct *vma, *prev;
+	struct vm_area_struct *vma, *prev = NULL;
 	struct mmu_gather tlb;
 
-	vt_map_and_write(test, PMD_SIZE);
-	vt_record(test);
 	mmap_write_lock(mm);
-	vma = vma_lookup(mm, addr);
-	prev = vma;
+	vma = find_vma_prev(mm, addr, &prev);
+	if (addr > vma->vm_start)
+		prev = vma;
 	tlb_gather_mmu(&tlb, mm);
 	KUNIT_EXPECT_EQ(test, mprotect_fixup(&tlb, vma, &prev, addr, addr + len,
 					     vma->vm_flags & ~VM_WRITE), 0);
 	tlb_finish_mmu(&tlb);
 	mmap_write_unlock(mm);
+}
+
+static void vt_mprotect_read_only(struct kunit *test)
+{
+	unsigned long addr = VT_BASE + 8 * PAGE_SIZE, len = 8 * PAGE_SIZE;
+
+	vt_map_and_write(test, PMD_SIZE);
+	vt_record(test);
+	vt_make_read_only(test, addr, len);
 	vt_expect_exact_flush(test, addr, len);
 }
 
@@ -1471,23 +1479,27 @@ static void vt_listen_no_more(void)
 }
 
 /*
- * A command that the IOMMU does not take: this one has no PFSID.  It is reported,
- * and nothing is lost of the queue.  (Reports have a limit, so this is before the
- * case that makes many.)
+ * Two commands that the IOMMU does not take: this one has no PFSID.  It is
+ * reported, all others are executed, and nothing is lost of the queue.  (Reports
+ * have a limit, so this is before the case that makes many.)
  */
-static void vt_error_in_the_queue(struct kunit *test)
+static void vt_errors_in_the_queue(struct kunit *test)
 {
 	struct vt_test *ctx = vt_test(test);
 	struct q_inval *qi = vt.iommu->qi;
 	u64 begin;
 
-	vt_listen(ctx, VT_BASE, SZ_4K);
+	vt_listen(ctx, VT_BASE + SZ_4K, SZ_8K);
 	begin = ktime_get_ns();
 	ctx->bond[0].info->pfsid = 1;
-	vt_flush_range(test, VT_BASE, SZ_4K);
+	vt_flush_range(test, VT_BASE + SZ_4K, SZ_8K);
 	ctx->bond[0].info->pfsid = 0;
 	KUNIT_EXPECT_LT(test, ktime_get_ns() - begin, 1ULL * NSEC_PER_SEC);
 	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
+	KUNIT_EXPECT_EQ(test, readl(vt.iommu->reg + DMAR_IQH_REG),
+			readl(vt.iommu->reg + DMAR_IQT_REG));
+	KUNIT_EXPECT_EQ(test, qi->free_cnt, QI_LENGTH);
+
 	vt_flush_range(test, VT_BASE, SZ_4K);
 	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
 	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
@@ -1535,6 +1547,23 @@ static void vt_completion_never_comes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vt_said.reports, 0U);
 	KUNIT_EXPECT_EQ(test, qi->free_cnt, QI_LENGTH);
 	vt_listen_no_more();
+}
+
+/* What nobody waits for any more does not hold up the others. */
+static void vt_errors_after_the_limit(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+
+	vt_stop_iommu(ctx);
+	ctx->bond[0].info->pfsid = 1;
+	vt_flush_range(test, VT_BASE + SZ_4K, SZ_8K);
+	ctx->bond[0].info->pfsid = 0;
+	vt_start_iommu(ctx);
+	vt_unbind(ctx, 0);
+	KUNIT_ASSERT_EQ(test, vt_bind(ctx, 0), 0);
+	vt_flush_range(test, VT_BASE, SZ_4K);
+	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+	KUNIT_EXPECT_EQ(test, vt.iommu->qi->free_cnt, QI_LENGTH);
 }
 
 /* Each place in the queue is the first of a flush once, and the last. */
@@ -1628,6 +1657,88 @@ static void vt_as_qemu_sees_it(struct kunit *test)
 	KUNIT_EXPECT_GE(test, ctx->cmds, 16U);
 }
 
+/*
+ * What it costs, as a table.  A device has cached VT_WARM pages; what it has left
+ * is of interest as well.
+ */
+
+#define VT_WARM		1024
+
+static void vt_row(struct kunit *test, const char *what, u64 changed)
+{
+	struct vt_test *ctx = vt_test(test);
+	unsigned int i, waits = 0, left = VT_WARM, page;
+	u64 first = VT_BASE >> PAGE_SHIFT, sum = 0, lost;
+	DECLARE_BITMAP(warm, VT_WARM) = { };
+
+	vt_stop(test);
+	for (i = 0; i < ctx->cmds; i++) {
+		struct vt_cmd *cmd = &ctx->cmd[i];
+
+		waits += cmd->type == VT_WAIT && cmd->store;
+		if (cmd->type != VT_PASID_DEVICE_TLB ||
+		    cmd->sid != pci_dev_id(ctx->bond[0].pdev))
+			continue;
+		lost = (cmd->last - cmd->start) >> PAGE_SHIFT;
+		sum += min_t(u64, lost + 1, TASK_SIZE_MAX >> PAGE_SHIFT);
+		for (page = 0; page < VT_WARM; page++)
+			if (first + page >= cmd->start >> PAGE_SHIFT &&
+			    first + page <= cmd->last >> PAGE_SHIFT)
+				left -= !test_and_set_bit(page, warm);
+	}
+	kunit_info(test, "row\t%s\t%u\t%u\t%u\t%llu\t%llu\t%u\n", what,
+		   vt_bound(ctx), ctx->cmds, waits, changed, sum, left);
+}
+
+static void vt_munmap_row(struct kunit *test, const char *what,
+			  unsigned long addr, unsigned int pages)
+{
+	vt_map_and_write(test, 3 * PMD_SIZE);
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, pages * PAGE_SIZE), 0);
+	vt_row(test, what, pages);
+}
+
+static void vt_what_it_costs(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	unsigned long addr = VT_BASE + 4 * PAGE_SIZE;
+	unsigned int i;
+
+	for (i = 1; i < vt.devices; i++)
+		KUNIT_ASSERT_EQ(test, vt_bind(ctx, i), 0);
+
+	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\n",
+		   VT_WARM);
+	vt_munmap_row(test, "munmap 1", VT_BASE + PMD_SIZE, 1);
+	vt_munmap_row(test, "munmap 4", VT_BASE + PMD_SIZE, 4);
+	vt_munmap_row(test, "munmap 64", VT_BASE + PMD_SIZE, 64);
+	vt_munmap_row(test, "munmap 512", VT_BASE + PMD_SIZE, 512);
+	vt_munmap_row(test, "munmap 4, not aligned", addr + PAGE_SIZE, 4);
+
+	vm_munmap(VT_BASE, 3 * PMD_SIZE);
+	vt_map_and_write(test, VT_WARM * PAGE_SIZE);
+	vt_record(test);
+	KUNIT_ASSERT_EQ(test, vt_fork(&ctx->child), 0);
+	vt_row(test, "fork", VT_WARM);
+	vt_record(test);
+	KUNIT_EXPECT_EQ(test, vt_write(addr, PAGE_SIZE), 0);
+	vt_row(test, "copy on write", 1);
+	vt_exit_process(&ctx->child);
+
+	vt_map_and_write(test, 2 * PMD_SIZE);
+	vt_record(test);
+	vt_make_read_only(test, addr, 4 * PAGE_SIZE);
+	vt_row(test, "mprotect 4", 4);
+
+	vt_map_and_write(test, 2 * PMD_SIZE);
+	vt_record(test);
+	for (i = 0; i < 16; i += 2)
+		KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm, VT_BASE + i * PAGE_SIZE,
+						 PAGE_SIZE, MADV_DONTNEED), 0);
+	vt_row(test, "MADV_DONTNEED, 8 of 16", 8);
+}
+
 static struct kunit_case vt_cases[] = {
 	KUNIT_CASE(vt_bind_and_unbind),
 	KUNIT_CASE(vt_bind_what_is_bound),
@@ -1648,11 +1759,13 @@ static struct kunit_case vt_cases[] = {
 	KUNIT_CASE(vt_exit_then_unbind),
 	KUNIT_CASE(vt_unbind_then_exit),
 	KUNIT_CASE(vt_returns_after_completion),
-	KUNIT_CASE(vt_error_in_the_queue),
+	KUNIT_CASE(vt_errors_in_the_queue),
 	KUNIT_CASE(vt_completion_never_comes),
+	KUNIT_CASE(vt_errors_after_the_limit),
 	KUNIT_CASE(vt_queue_wraps),
 	KUNIT_CASE(vt_two_cpus_at_once),
 	KUNIT_CASE(vt_as_qemu_sees_it),
+	KUNIT_CASE(vt_what_it_costs),
 	{ }
 };
 
