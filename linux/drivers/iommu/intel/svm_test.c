@@ -547,7 +547,6 @@ static bool vt_covers(const struct vt_pieces *set, unsigned int nr, u64 start,
 	return false;
 }
 
-
 /* Is this a wait that the CPU waits for?  It stores to its own place. */
 static bool vt_is_wait(const struct vt_cmd *cmd)
 {
