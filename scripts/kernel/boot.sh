@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-v DEVICES] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
@@ -11,7 +11,8 @@
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
 # at the beginning of a block of code, such as behind a call. With -a, the machine has an
 # IOMMU, and behind it a device: AMD's, and one of so many FUNCTIONS with ATS, or on arm64
-# an SMMUv3, and one of 1 without. With -e, LOG.events
+# an SMMUv3, and one of 1 without. With -v, it has Intel's IOMMU in scalable mode, and behind
+# it so many DEVICES with ATS; QEMU is one that scripts/kernel/qemu.sh finds or gets. With -e, LOG.events
 # gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
 # than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
 # plugin, FILE[,ARG=VALUE...], and has one CPU. With -n, the kernel has no KUnit suites, only
@@ -32,6 +33,7 @@ die() {
 seconds=120
 ncpus=2
 functions=0
+devices=0
 kernel=
 initrd=
 addresses=
@@ -42,7 +44,7 @@ kunit=1
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-v DEVICES] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -73,6 +75,8 @@ choose_machine() {
 		packages=(qemu-system-ppc)
 		;;
 	*)
+		# this IOMMU has no five levels
+		[ "$devices" = 0 ] || cpu=max,la57=off
 		system=x86_64 board=q35 console="ttyS0 earlyprintk=serial no_timer_check" cross=
 		packages=(qemu-system-x86)
 		;;
@@ -115,6 +119,19 @@ amd_iommu() {
 	args+=(-device edu,dma_mask=0xffffffffff)
 	for ((i = 0; i < functions; i++)); do
 		args+=(-device "$device,addr=0.$i,multifunction=on")
+	done
+}
+
+# Intel's IOMMU, and behind it devices with ATS, each in a group of its own.
+intel_iommu() {
+	local i
+
+	args+=(-device "intel-iommu,intremap=off,scalable-mode=on,fsts=on,device-iotlb=on,pasid-bits=16,svm=on")
+	for ((i = 0; i < devices; i++)); do
+		args+=(
+			-device "pcie-root-port,id=rp$i,chassis=$i,slot=$i"
+			-device "virtio-rng-pci,disable-legacy=on,ats=on,iommu_platform=on,bus=rp$i"
+		)
 	done
 }
 
@@ -175,12 +192,12 @@ run_qemu() {
 	[ -z "$addresses" ] || messages=$log
 	: >"$log"
 	: >"$log.err"
-	timeout --foreground -k 5 "$seconds" "qemu-system-$system" "${args[@]}" </dev/null >>"$log" 2>>"$messages" 9>&- &
-	qemu=$!
-	trap 'kill "$qemu" 2>/dev/null || :; rm -f "$log.err" "$log.image"' EXIT
+	timeout --foreground -k 5 "$seconds" "$qemu" "${args[@]}" </dev/null >>"$log" 2>>"$messages" 9>&- &
+	pid=$!
+	trap 'kill "$pid" 2>/dev/null || :; rm -f "$log.err" "$log.image"' EXIT
 	trap 'exit 2' INT TERM HUP
 	status=0
-	wait "$qemu" || status=$?
+	wait "$pid" || status=$?
 	tr -d "\r" <"$log" >"$log.tmp"
 	mv -f "$log.tmp" "$log"
 	[ -z "$addresses" ] || split_execution
@@ -391,7 +408,7 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:i:t:s:a:p:x:e:cn option; do
+while getopts :k:o:i:t:s:a:v:p:x:e:cn option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
@@ -399,6 +416,7 @@ while getopts :k:o:i:t:s:a:p:x:e:cn option; do
 	t) seconds=$OPTARG ;;
 	s) ncpus=$OPTARG ;;
 	a) functions=$OPTARG ;;
+	v) devices=$OPTARG ;;
 	p) plugin=$OPTARG ;;
 	x) addresses=$OPTARG ;;
 	e) events=$OPTARG ;;
@@ -415,6 +433,8 @@ is_number "$seconds" || usage "-t $seconds is no number of seconds"
 is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ "$ncpus" -le 8 ] || usage "-s $ncpus is more than the 8 CPUs of the kernel"
 [[ $functions =~ ^[0-8]$ ]] || usage "-a $functions is no number of functions, which is 8 at most"
+[[ $devices =~ ^[0-4]$ ]] || usage "-v $devices is no number of devices, which is 4 at most"
+[ "$functions" = 0 ] || [ "$devices" = 0 ] || usage "-a and -v exclude each other"
 [ -s "$kernel" ] || die "there is no kernel $kernel; scripts/kernel/build.sh makes one"
 [ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/kernel/initrd.sh makes one"
 [ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
@@ -427,8 +447,11 @@ case $functions:$system in
 0:* | 1:aarch64 | *:x86_64) ;;
 *) usage "-a $functions is for x86-64 kernels; arm64 has -a 1" ;;
 esac
+[ "$devices:$system" = "0:$system" ] || [ "$system" = x86_64 ] || usage "-v $devices is for x86-64 kernels"
 need_packages "${packages[@]}"
 need_commands "qemu-system-$system" awk timeout
+qemu=qemu-system-$system
+[ "$devices" = 0 ] || qemu=$("$scripts/kernel/qemu.sh") || exit 2
 mkdir -p "$(dirname "$log")"
 rm -f "$log" "$log.cases" "$log.events"
 make_image
@@ -438,6 +461,7 @@ case $functions:$system in
 *:aarch64) args+=(-device "pci-testdev,bus=pcie.0") ;;
 *) amd_iommu ;;
 esac
+[ "$devices" = 0 ] || intel_iommu
 [ -z "$initrd" ] || args+=(-initrd "$initrd")
 [ -z "$addresses" ] || log_execution
 [ -z "$events" ] || trace_events

@@ -234,4 +234,106 @@ no_wait:
 	xor	%eax, %eax
 	ret
 
+/* --- qi_fill_piotlb(%rdi descriptor, %si domain, %edx PASID, %rcx address, %r8 pages, %r9b hint) --- */
+
+	.macro	piotlb name, insn:vararg
+\name:	\insn
+	jmp	qi_fill_piotlb
+	.endm
+
+	piotlb	vtd_pasid, xor $1, %edx
+	piotlb	vtd_pasid_high, xor $0x1000, %edx
+	piotlb	vtd_domain, xor $1, %esi
+	piotlb	vtd_first_page, mov $1, %r8d
+	piotlb	vtd_shift, add $page, %rcx
+	piotlb	vtd_hint, mov $1, %r9b
+	piotlb	vtd_all, mov $-1, %r8
+
+/* What goes beyond the mask of the capability. */
+vtd_no_clamp:
+	cmp	$-1, %r8
+	jne	qi_fill_piotlb
+	mov	$1 << 19, %r8d
+	jmp	qi_fill_piotlb
+
+/* Half of it, where there is more than a page. */
+vtd_half:
+	cmp	$1, %r8
+	je	qi_fill_piotlb
+	shr	%r8
+	jmp	qi_fill_piotlb
+
+/*
+ * --- qi_fill_dev_iotlb_pasid(%rdi descriptor, %si source, %dx PFSID, %ecx PASID, %r8w depth,
+ * ---			       %r9 address, 8(%rsp) order)
+ */
+
+	.macro	devtlb name, insn:vararg
+\name:	\insn
+	jmp	qi_fill_dev_iotlb_pasid
+	.endm
+
+	devtlb	vtd_device_source, xor $0x100, %esi
+	devtlb	vtd_device_pasid, xor $1, %ecx
+	devtlb	vtd_device_depth, xor $1, %r8d
+	devtlb	vtd_device_shift, add $page, %r9
+	devtlb	vtd_device_first_page, movl $0, 8(%rsp)
+
+/* --- qi_submit_sync(%rdi iommu, %rsi descriptors, %edx count, %rcx options) --- */
+
+	.set	wait, 5
+	.set	descriptor, 32
+
+/* Up to the fence there are those for the IOTLB. */
+vtd_no_device:
+	xor	%edx, %edx
+	mov	%rsi, %rax
+1:	inc	%edx
+	add	$descriptor, %rax
+	cmpb	$0x40 | wait, (%rax)
+	jne	1b
+	jmp	qi_submit_sync
+
+vtd_no_iotlb:
+	dec	%edx
+	cmpb	$0x40 | wait, (%rsi)
+	lea	descriptor(%rsi), %rsi
+	jne	vtd_no_iotlb
+	jmp	qi_submit_sync
+
+/* The last one is missing: one of two pieces, or the device. */
+vtd_no_last:
+	dec	%edx
+	jmp	qi_submit_sync
+
+/* Instead of the fence, the first one twice. */
+vtd_no_fence:
+	mov	%rsi, %rax
+1:	add	$descriptor, %rax
+	cmpb	$0x40 | wait, (%rax)
+	jne	1b
+	mov	(%rsi), %r8
+	mov	%r8, (%rax)
+	mov	8(%rsi), %r8
+	mov	%r8, 8(%rax)
+	jmp	qi_submit_sync
+
+/* The first and the last one change places. */
+vtd_device_before:
+	mov	%edx, %eax
+	dec	%eax
+	shl	$5, %eax
+	add	%rsi, %rax
+	mov	(%rsi), %r8
+	xchg	%r8, (%rax)
+	mov	%r8, (%rsi)
+	mov	8(%rsi), %r8
+	xchg	%r8, 8(%rax)
+	mov	%r8, 8(%rsi)
+	jmp	qi_submit_sync
+
+vtd_nothing:
+	xor	%eax, %eax
+	ret
+
 	.section .note.GNU-stack, "", @progbits

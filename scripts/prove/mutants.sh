@@ -12,6 +12,7 @@
 # order   pages are freed before it, page tables are left out, it comes too early
 # gate    the flag of the mm, the list of subscribers, the wait for the last one
 # amd     the commands of the AMD IOMMUv2 driver
+# vtd     those of the VT-d driver
 #
 # A site is a function with such a call; it has #1, #2, ... if it has several. The
 # verdict: killed by a case; survived; equivalent, as mutants.equivalent explains;
@@ -31,7 +32,7 @@ kernel=$BUILD/kernels/series/vmlinux
 initrd=$BUILD/guest/initrd-$arch.cpio
 equivalent=$TREE_DIR/mutants.equivalent
 report=$BUILD/report/mutants.tsv
-groups="calls ranges order gate amd"
+groups="calls ranges order gate amd vtd"
 tap=
 
 slow=__mmu_notifier_invalidate_range
@@ -51,6 +52,7 @@ plan_line() {
 # hooks PIECE TARGET [FUNCTION]: PIECE=ADDRESS for each transfer to it [from there]
 hooks() {
 	awk -v piece="$1" -v target="$2" -v from="${3:-}" '
+	{ gsub(/\.(part|constprop|isra)\.[0-9]+/, "", $3) }
 	$4 == target && (from == "" || index($3, from "+") == 1) {
 		print piece "=" $1
 	}' "$work/others" "$work/sites"
@@ -169,6 +171,41 @@ plan_amd() {
 	amd __flush_pasid "device: wrong queue depth" device_qdep $queue
 }
 
+# vtd MUTATION PIECE TARGET
+vtd() {
+	local where
+
+	mapfile -t where < <(hooks "$2" "$3" intel_flush_svm_range_dev)
+	plan_line vtd intel_flush_svm_range_dev "${#where[@]} calls of $3" "$1" vtd hook "${where[@]}"
+}
+
+plan_vtd() {
+	local iotlb=qi_fill_piotlb device=qi_fill_dev_iotlb_pasid submit=qi_submit_sync
+
+	vtd "IOTLB: wrong PASID, low" vtd_pasid $iotlb
+	vtd "IOTLB: wrong PASID, high" vtd_pasid_high $iotlb
+	vtd "IOTLB: wrong domain" vtd_domain $iotlb
+	vtd "IOTLB: one page only" vtd_first_page $iotlb
+	vtd "IOTLB: half of the range" vtd_half $iotlb
+	vtd "IOTLB: shifted" vtd_shift $iotlb
+	vtd "IOTLB: leaves only" vtd_hint $iotlb
+	vtd "IOTLB: always all" vtd_all $iotlb
+	vtd "IOTLB: larger than it can be" vtd_no_clamp $iotlb
+	vtd "device: wrong one" vtd_device_source $device
+	vtd "device: wrong PASID" vtd_device_pasid $device
+	vtd "device: wrong queue depth" vtd_device_depth $device
+	vtd "device: one page only" vtd_device_first_page $device
+	vtd "device: shifted" vtd_device_shift $device
+	vtd "no command for the device" vtd_no_device $submit
+	vtd "no command for the IOTLB" vtd_no_iotlb $submit
+	vtd "last command missing" vtd_no_last $submit
+	vtd "no fence" vtd_no_fence $submit
+	vtd "device first" vtd_device_before $submit
+	vtd "no command" vtd_nothing $submit
+	# shellcheck disable=SC2016 # an operand
+	plan_line vtd qi_submit_sync "instruction" "no wait" vtd insn qi_submit_sync '<cmp \$0x2,%e..> je' 'cmp %ecx, %ecx'
+}
+
 # A function that is not there any more is a group that tests nothing.
 make_plan() {
 	local group
@@ -176,7 +213,8 @@ make_plan() {
 	find_sites "$kernel" $slow __mmu_notifier_invalidate_mm $gather | atomic "$work/sites"
 	"$scripts/prove/mutate.sh" list "$kernel" __mmu_notifier_invalidate_range_end ptep_clear_flush \
 		pmdp_huge_clear_flush pmdp_invalidate pmdp_collapse_flush \
-		amd_iommu_flush_range __iommu_queue_command_sync iommu_completion_wait srcu_barrier | atomic "$work/others"
+		amd_iommu_flush_range __iommu_queue_command_sync iommu_completion_wait srcu_barrier \
+		qi_fill_piotlb qi_fill_dev_iotlb_pasid qi_submit_sync | atomic "$work/others"
 	[ -s "$work/sites" ] || die "nothing in $(short "$kernel") goes to $slow"
 	for group in $groups; do
 		"plan_$group"
@@ -212,6 +250,7 @@ boot_arguments() {
 	sites) echo "kunit.filter_glob=mmu_notifier_sites" ;;
 	all) echo "kunit.filter_glob=mmu_notifier_[as]*" ;; # sites and api
 	amd) echo "-a 2 -t 240 iommu=pt kunit.filter_glob=amd_iommu_v2*" ;;
+	vtd) echo "-v 2 -t 240 kunit.filter_glob=intel_svm*" ;;
 	user) echo "-i $initrd ${selftest_boot[*]} kunit.filter_glob=none" ;; # the selftest
 	esac
 }
@@ -223,7 +262,7 @@ key() {
 	suite=$(cut -f 5 <<<"$1")
 	{
 		echo "$kernel_id"
-		[ "$suite" = amd ] || sha256sum <"$initrd"
+		[[ $suite = amd || $suite = vtd ]] || sha256sum <"$initrd"
 		boot_arguments "$suite"
 		cat <<<"$1"
 		[[ $1 != *$'\thook\t'* ]] || cat "$scripts/prove/mutants.S"
@@ -283,7 +322,7 @@ mutant() {
 		# A machine with much else to do has panics that are not about the mutant.
 		[[ $result != unbootable* ]] || result=$(boot "$copy" "$log" "$suite")
 		# What the suites in the kernel do not notice, user space may.
-		if [[ $result = survived* && $suite != amd ]]; then
+		if [[ $result = survived* && $suite != amd && $suite != vtd ]]; then
 			result=$(boot "$copy" "$log" user)
 		fi
 		rm -f "$copy"

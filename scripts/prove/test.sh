@@ -11,6 +11,7 @@
 #          table isolation, and with five levels of page tables
 # reach    each site that is told was executed by a test
 # amd      the suite of the AMD IOMMUv2 driver, on QEMU's IOMMU
+# vtd      the suite of SVM with VT-d, on that of a newer QEMU, and with iommu.sva=0
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
 # mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
 # fuzz     a minute of random operations, always the same ones
@@ -47,7 +48,7 @@ riscv) all_steps="kunit control" ;;
 powerpc) all_steps="kunit found control" ;;
 *)
 	work=$BUILD/test
-	all_steps="scripts sites base kunit reach amd control mutants fuzz shell exports"
+	all_steps="scripts sites base kunit reach amd vtd control mutants fuzz shell exports"
 	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer"
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control exports"
 	;;
@@ -392,6 +393,47 @@ step_amd() {
 	attempt "QEMU has executed the commands as they were decoded, in that order" as_executed "$work/amd.log"
 }
 
+# --- vtd ------------------------------------------------------------------
+
+# The same of VT-d: place in the queue, type, upper and lower quadword; what a wait stores, and where.
+vtd_decoded() {
+	sed -nE 's/^.*# vt_as_qemu_sees_it: cmd\t//p' "$1" | tr '\t' ' '
+}
+
+vtd_executed() {
+	awk '
+	function number(text) { return substr(text, 3) }
+	$1 == "vtd_inv_qi_head" { place = $4 }
+	$1 == "vtd_inv_desc" { print place, $5, number($7), number($9) }
+	$1 == "vtd_inv_desc_wait_sw" { print "stores", number($7), number($9) }' "$1"
+}
+
+as_vtd_executed() {
+	vtd_decoded "$1" >"$work/decoded"
+	vtd_executed "$1.events" >"$work/executed"
+	[ "$(wc -l <"$work/decoded")" -ge 16 ] && contains_lines "$work/executed" "$work/decoded"
+}
+
+newer_qemu() {
+	"$scripts/kernel/qemu.sh" >/dev/null
+}
+
+# All that is shared is refused, and nothing else is tried.
+sva_is_off() {
+	boot "$kernel" "$work/vtd-off.log" 'intel_svm*' -v 1 iommu.sva=0 &&
+		grep -q '^intel_svm	pass	vt_bind_what_is_refused' "$work/vtd-off.log.cases"
+}
+
+step_vtd() {
+	local events=vtd_inv_qi_head,vtd_inv_desc,vtd_inv_desc_wait_sw
+
+	built series || return 0
+	attempt "there is a QEMU with PASIDs for VT-d" newer_qemu
+	run_suites "$work/vtd.log" intel_svm 'intel_svm*' -v 2 -t 240 -e "$events"
+	attempt "QEMU has executed VT-d's commands as they were decoded, in that order" as_vtd_executed "$work/vtd.log"
+	attempt "iommu.sva=0 keeps processes from being bound" sva_is_off
+}
+
 # --- smmu -----------------------------------------------------------------
 
 # What QEMU made of the range commands: ASID, address, pages. The case that shows its
@@ -449,7 +491,7 @@ step_control() {
 step_mutants() {
 	built series || return 0
 	guest || return 0
-	"$scripts/prove/mutants.sh" -t calls order gate amd >"$work/mutants.out" || :
+	"$scripts/prove/mutants.sh" -t calls order gate amd qi_submit_sync >"$work/mutants.out" || :
 	cat "$work/mutants.out" >>"$results"
 	grep -v '^ok - ' "$work/mutants.out" || :
 	attempt "there are mutants" grep -q ' - mutant ' "$work/mutants.out"

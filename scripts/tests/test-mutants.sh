@@ -23,7 +23,8 @@ make_program() { # [OFFSET OF THE FLAGS IN mm_struct]
 		for name in _start site tail __mmu_notifier_invalidate_range __mmu_notifier_invalidate_range_end \
 			__tlb_invalidate_secondary tlb_batch_pages_flush ptep_clear_flush pmdp_huge_clear_flush \
 			pmdp_invalidate pmdp_collapse_flush amd_iommu_flush_range __iommu_queue_command_sync \
-			iommu_completion_wait srcu_barrier synchronize_srcu __do_adjtimex; do
+			iommu_completion_wait qi_fill_piotlb qi_fill_dev_iotlb_pasid qi_submit_sync \
+			srcu_barrier synchronize_srcu __do_adjtimex; do
 			printf '.type %s, @function\n.globl %s\n' "$name" "$name"
 		done
 		cat <<-'EOF'
@@ -77,6 +78,9 @@ make_program() { # [OFFSET OF THE FLAGS IN mm_struct]
 		amd_iommu_flush_range:
 		__iommu_queue_command_sync:
 		iommu_completion_wait:
+		qi_fill_piotlb:
+		qi_fill_dev_iotlb_pasid:
+		qi_submit_sync:
 		srcu_barrier:
 		synchronize_srcu:
 			ret

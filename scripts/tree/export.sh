@@ -259,6 +259,8 @@ write_upgrade() {
 	To apply it, at the top of the unmodified source: patch -p1 <upgrade.patch
 
 	EOF
+	tree_says upgrade | fmt -w 72
+	echo
 	tgit log --reverse --format='  %s' "$base..$tip"
 	echo ---
 	tgit diff --no-renames --stat=79 stock "$tip"
@@ -302,6 +304,7 @@ export_upgrade() {
 	say "checking that patch applies it to the unmodified source"
 	check_upgrade
 	mv "$tmp/upgrade.patch" "$BUILD/upgrade.patch"
+	tree_says upgrade >&2
 	note "$(short "$BUILD")/upgrade.patch is ready ($SECONDS s)"
 }
 

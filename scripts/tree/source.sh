@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154 # tree.sh has set it
 # SPDX-License-Identifier: GPL-2.0
 #
-# Sourced by tree.sh: where the kernel source comes from, and whether it is the right one.
+# Sourced by tree.sh, after archive.sh: where the kernel source comes from, and whether it is the right one.
 #
 # KSRC= is a directory, a tarball, or a version of Debian's package. Without it, it is the
 # version that trees/TREE/kernel names, or the newest one if the archive has dropped that.
@@ -55,57 +55,6 @@ installed_version() {
 	dpkg-query -W -f '${Version}' "$package" 2>/dev/null || :
 }
 
-# mirror SUITE: where this machine gets its own packages from
-mirror() {
-	local release
-
-	# shellcheck disable=SC1091 # of the machine
-	release=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
-	# shellcheck disable=SC2016 # for apt-get
-	apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' | awk -v suite="$1" -v own="$release" '
-	function security(name) { return name ~ /-security$/ }
-	$1 == suite { exact = $2 }
-	security($1) == security(suite) && $1 ~ "^" own { like = $2 }
-	END { print exact ? exact : like }'
-}
-
-# The lists of the suites in question, and nothing else that apt knows.
-write_sources_list() {
-	local suite uri keys=/usr/share/keyrings/debian-archive-keyring.gpg
-
-	for suite in $(tree_says suites); do
-		uri=$(mirror "$suite")
-		[ -n "$uri" ] ||
-			die "apt of this machine has no mirror of $suite; give KSRC= a source of Linux $TREE.y"
-		echo "deb $([ ! -f $keys ] || echo "[signed-by=$keys] ")$uri $suite main"
-	done
-}
-
-# apt COMMAND...: with all state in $dir, which is temporary
-apt_aside() {
-	local command=$1
-
-	shift
-	"$command" -q -o "Dir::State=$dir/state" -o "Dir::Cache=$dir/cache" -o APT::Sandbox::User=root \
-		-o "Dir::Etc::SourceList=$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-		-o APT::Update::Error-Mode=any -o Acquire::Retries=3 "$@" </dev/null
-}
-
-apt_error() {
-	sed -n 's/^E: //p' "$dir/log" | head -n 1 | grep . || tail -n 1 "$dir/log"
-}
-
-# A line now and then, until process PID has ended.
-show_download() { # PID
-	local last=0 now
-
-	while kill -0 "$1" 2>/dev/null; do
-		sleep 1
-		now=$(du -sm "$dir" | cut -f 1)
-		[ $((now - last)) -lt 30 ] || { note "  $now MB"; last=$now; }
-	done
-}
-
 # have_version VERSION: what the archive has, newest first, is in $dir/versions
 have_version() {
 	grep -qxF "$1" "$dir/versions"
@@ -133,10 +82,8 @@ download() (
 	rm -rf "$sources"/tmp.*
 	dir=$(mktemp -d "$sources/tmp.XXXXXX")
 	trap 'rm -rf "$dir"' EXIT
-	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
-	write_sources_list >"$dir/sources.list"
-	apt_aside apt-get update >"$dir/log" 2>&1 ||
-		die "the archive of Debian cannot be reached ($(apt_error)); try again with a network, or give KSRC= a source of Linux $TREE.y"
+	# shellcheck disable=SC2046 # one word per suite
+	open_archive "give KSRC= a source of Linux $TREE.y" $(tree_says suites)
 	version=$(choose_version)
 	tarball=$sources/${package}_$version.tar.xz
 	if [ ! -f "$tarball" ]; then

@@ -21,6 +21,8 @@
 set -eu
 # shellcheck source=scripts/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
+# shellcheck source=scripts/lib/archive.sh
+. "$(dirname "$0")/../lib/archive.sh"
 # shellcheck source=scripts/tree/source.sh
 . "$(dirname "$0")/source.sh"
 
