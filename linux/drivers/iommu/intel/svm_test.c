@@ -755,6 +755,15 @@ static int vt_enable(struct vt_bond *bond)
 	return ret;
 }
 
+static void vt_disable(struct vt_bond *bond)
+{
+	if (!bond->enabled)
+		return;
+	iommu_dev_disable_feature(&bond->pdev->dev, IOMMU_DEV_FEAT_SVA);
+	iommu_dev_disable_feature(&bond->pdev->dev, IOMMU_DEV_FEAT_IOPF);
+	bond->enabled = false;
+}
+
 static int vt_bind(struct vt_test *ctx, unsigned int i)
 {
 	struct vt_bond *bond = &ctx->bond[i];
@@ -1372,6 +1381,47 @@ static void vt_start_iommu(struct vt_test *ctx)
 	ctx->reg = NULL;
 }
 
+static bool vt_is_master(struct pci_dev *pdev)
+{
+	u16 cmd;
+
+	pci_read_config_word(pdev, PCI_COMMAND, &cmd);
+	return cmd & PCI_COMMAND_MASTER;
+}
+
+/*
+ * The device has no memory, and no process, until it was removed and found
+ * again.  The IOMMU is there again.
+ */
+static void vt_leave_quarantine(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct vt_bond *bond = &ctx->bond[0];
+	struct iommu_sva *sva;
+
+	KUNIT_EXPECT_TRUE(test, pci_is_quarantined(bond->pdev));
+	KUNIT_EXPECT_FALSE(test, vt_is_master(bond->pdev));
+	pci_set_master(bond->pdev);
+	KUNIT_EXPECT_FALSE(test, vt_is_master(bond->pdev));
+	sva = iommu_sva_bind_device(&bond->pdev->dev, ctx->mm, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(sva), -EIO);
+
+	vt_unbind(ctx, 0);
+	vt_disable(bond);
+	pci_dev_put(bond->pdev);
+	vt_replug(&vt.device[0], true);
+	bond->pdev = pci_get_slot(vt.device[0].bus, 0);
+	KUNIT_ASSERT_NOT_NULL(test, bond->pdev);
+	bond->info = dev_iommu_priv_get(&bond->pdev->dev);
+	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(bond->pdev));
+	pci_set_master(bond->pdev);
+	KUNIT_EXPECT_TRUE(test, vt_is_master(bond->pdev));
+	KUNIT_ASSERT_EQ(test, vt_enable(bond), 0);
+	KUNIT_ASSERT_EQ(test, vt_bind(ctx, 0), 0);
+	vt_flush_range(test, VT_BASE, SZ_4K);
+	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+}
+
 struct vt_worker {
 	struct kunit *test;
 	struct intel_svm *svm;
@@ -1450,7 +1500,7 @@ static struct {
 
 static void vt_console(void *ignore, const char *text, size_t len)
 {
-	if (strnstr(text, "TLBs may keep", len) &&
+	if (strnstr(text, "cannot flush", len) &&
 	    strnstr(text, vt_said.device, len) &&
 	    strnstr(text, vt_said.pasid, len) &&
 	    strnstr(text, vt_said.range, len))
@@ -1462,9 +1512,9 @@ static void vt_listen(struct vt_test *ctx, unsigned long addr,
 {
 	memset(&vt_said, 0, sizeof(vt_said));
 	vt_said.device = pci_name(ctx->bond[0].pdev);
-	snprintf(vt_said.range, sizeof(vt_said.range), "%#lx-%#lx:", addr,
-		 addr + len);
-	snprintf(vt_said.pasid, sizeof(vt_said.pasid), "PASID %u:", ctx->pasid);
+	snprintf(vt_said.range, sizeof(vt_said.range), "%#lx pages at %#lx:",
+		 len >> PAGE_SHIFT, addr);
+	snprintf(vt_said.pasid, sizeof(vt_said.pasid), "PASID %u,", ctx->pasid);
 	WARN_ON(register_trace_console(vt_console, NULL));
 }
 
@@ -1504,6 +1554,7 @@ static void vt_errors_in_the_queue(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
 	KUNIT_EXPECT_EQ(test, qi->free_cnt, QI_LENGTH);
 	vt_listen_no_more();
+	vt_leave_quarantine(test);
 }
 
 /*
@@ -1546,6 +1597,7 @@ static void vt_completion_never_comes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, vt_said.reports, 0U);
 	KUNIT_EXPECT_EQ(test, qi->free_cnt, QI_LENGTH);
 	vt_listen_no_more();
+	vt_leave_quarantine(test);
 }
 
 /* What nobody waits for any more does not hold up the others. */
@@ -1558,10 +1610,7 @@ static void vt_errors_after_the_limit(struct kunit *test)
 	vt_flush_range(test, VT_BASE + SZ_4K, SZ_8K);
 	ctx->bond[0].info->pfsid = 0;
 	vt_start_iommu(ctx);
-	vt_unbind(ctx, 0);
-	KUNIT_ASSERT_EQ(test, vt_bind(ctx, 0), 0);
-	vt_flush_range(test, VT_BASE, SZ_4K);
-	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
+	vt_leave_quarantine(test);
 	KUNIT_EXPECT_EQ(test, vt.iommu->qi->free_cnt, QI_LENGTH);
 }
 
@@ -1820,12 +1869,7 @@ static void vt_exit(struct kunit *test)
 	for (bond = ctx->bond; bond < ctx->bond + vt.devices; bond++) {
 		if (bond->sva)
 			iommu_sva_unbind_device(bond->sva);
-		if (bond->enabled) {
-			iommu_dev_disable_feature(&bond->pdev->dev,
-						  IOMMU_DEV_FEAT_SVA);
-			iommu_dev_disable_feature(&bond->pdev->dev,
-						  IOMMU_DEV_FEAT_IOPF);
-		}
+		vt_disable(bond);
 		pci_dev_put(bond->pdev);
 	}
 	vt_exit_process(&ctx->child);
