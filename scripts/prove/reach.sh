@@ -75,16 +75,23 @@ places() {
 	}' "$sites" "$work/calls" "$work/lines" | sort -u
 }
 
-# All suites, also that of the AMD driver, and the selftest.
+# boot NAME [ARGUMENT OF boot.sh...]
 boot() {
-	local log=$work/boot.log status=0
+	local log=$work/$1.log status=0
 
-	cut -d ' ' -f 1 "$work/places" | sort -u >"$work/addresses"
-	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" -x "$work/addresses" -i "$initrd" -a 2 -t 400 \
-		iommu=pt 'kunit.filter_glob=[am]m[du]_[in]o*' || status=$?
+	shift
+	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" -x "$work/addresses" "$@" || status=$?
 	# With 1, tests have failed: what they executed, they did.
 	[ "$status" -le 1 ] || exit "$status"
-	cp "$log.executed" "$work/executed"
+	cat "$log.executed" >>"$work/executed"
+}
+
+# All suites, also those of the AMD and VT-d drivers, which need machines of their own, and the selftest.
+boots() {
+	cut -d ' ' -f 1 "$work/places" | sort -u >"$work/addresses"
+	: >"$work/executed"
+	boot boot -i "$initrd" -a 2 -t 400 iommu=pt 'kunit.filter_glob=[am]m[du]_[in]o*'
+	boot vtd -v 1 -t 240 'kunit.filter_glob=intel_svm*'
 }
 
 # file, line, tests
@@ -123,5 +130,5 @@ mkdir -p "$work" "$BUILD/report"
 "$scripts/prove/sites.sh" >"$work/table"
 places >"$work/places"
 [ -s "$work/places" ] || die "no call in $(short "$kernel") belongs to a site of $sites; do the line numbers fit?"
-boot
+boots
 table | atomic "$report"
