@@ -5,6 +5,7 @@
 #   stale      so many entries allow what the page table does not, or were used so
 #   imprecise  neither; the calls were others than expected, or more
 #   crash      the kernel did not survive it
+#   hang       the case did not come to its end
 BEGIN { OFS = "\t" }
 
 function most(a, b) { return a > b ? a : b }
@@ -30,6 +31,8 @@ value {
 	sub(/.*\./, "", running)
 }
 
+/: Test terminated by timeout$/ { late = 1 }
+
 /^(BUG: unable to handle|Kernel panic)/ && running {
 	print running, "crash", 0, 0, 0
 	running = ""
@@ -39,6 +42,6 @@ value {
 	name = $4
 	sub(/.*\./, "", name)
 	if (/^ *not ok/ && name !~ /^mmu_notifier/)
-		print name, pages + tables ? "freed" : stale ? "stale" : "imprecise", pages + 0, tables + 0, stale + 0
-	pages = tables = stale = 0
+		print name, pages + tables ? "freed" : stale ? "stale" : late ? "hang" : "imprecise", pages + 0, tables + 0, stale + 0
+	pages = tables = stale = late = 0
 }

@@ -61,7 +61,7 @@ show() {
 		if ($4 == "stale") text = "stale " $7
 		says[$1, $2, $3] = text
 		if ($1 == "stock-tests" && $4 != "imprecise") bad[$2, $3]
-		if ($4 == "crash") bad["touches", $3] # by chance in one boot only
+		if ($4 == "crash" || $4 == "hang") bad["touches", $3] # by chance in one boot only
 	}
 	function get(state, device, name) { return (state, device, name) in says ? says[state, device, name] : "-" }
 	# any, parts, pointers, none
@@ -89,6 +89,7 @@ show() {
 	freed N+M  N pages and M page tables were freed while the device could still reach them
 	stale N    N entries allowed what the page table did not
 	crash      the kernel crashed
+	hang       the case did not end; here, a system call did not return
 	imprecise  neither: a range that is too large, a call too many, or one that is late
 	pointers   hurts hardware that drops a pointer to a page table only if the range contains all that the
 	           table maps; with "touches", the device drops it when the range touches that
