@@ -14,9 +14,11 @@
 	.set	page, 4096
 	.set	huge, 2 * 1024 * 1024
 
-/* Where the structs have their members; mutate.sh compares them with the kernel. */
+/*
+ * Where the structs have their members; mutate.sh compares them with the kernel.
+ * That of mm_flags differs between releases, and comes from there.
+ */
 	.set	vma_mm, 0x10
-	.set	mm_flags, 0x368
 	.set	mm_has_secondary_tlb, 1 << 28
 	.set	gather_mm, 0
 	.set	gather_start, 0x8

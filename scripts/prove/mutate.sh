@@ -266,9 +266,9 @@ ret() {
 
 # --- hook -----------------------------------------------------------------
 
-# assemble: stdin; becomes $copy.o
+# assemble [OPTION...]: stdin; becomes $copy.o
 assemble() {
-	as -o "$copy.o" - 2>"$copy.err" ||
+	as "$@" -o "$copy.o" - 2>"$copy.err" ||
 		die "as does not take this: $(grep -m 1 Error "$copy.err" || tail -n 1 "$copy.err")"
 }
 
@@ -294,6 +294,16 @@ offset() {
 	nm "$copy.o" | awk -v name="$1" '$3 == name { sub(/^0*/, "", $1); print "0x" ($1 == "" ? "0" : $1) }'
 }
 
+# mm_flags: where mm_struct has its flags, by the instruction before the one that tests them
+mm_flags() {
+	local at
+
+	at=$(instructions ptep_clear_flush | awk '/\$0x10000000,/ { print before; exit } { before = $0 }' |
+		sed -nE 's/^[0-9a-f]+ mov (0x[0-9a-f]+)\(.*/\1/p')
+	[ -n "$at" ] || die "ptep_clear_flush() of $(short "$kernel") does not test the flags of the mm as it did; see mm_flags() of mutate.sh"
+	echo "$at"
+}
+
 # same_layout TEXT NAME: the text, read from stdin, has the value of this member
 same_layout() {
 	grep -qF -e "$1" ||
@@ -308,7 +318,6 @@ check_layout() {
 	helper=$(instructions ptep_clear_flush)
 	gather=$(instructions __tlb_invalidate_secondary)
 	same_layout "mov $(offset vma_mm)(%rdi)" vma_mm <<<"$helper"
-	same_layout "mov $(offset mm_flags)(" mm_flags <<<"$helper"
 	same_layout " \$$(offset mm_has_secondary_tlb)," mm_has_secondary_tlb <<<"$helper"
 	same_layout "mov $(offset gather_start)(%rdi),%rsi" gather_start <<<"$gather"
 	same_layout "mov $(offset gather_end)(%rdi),%rdx" gather_end <<<"$gather"
@@ -316,7 +325,7 @@ check_layout() {
 }
 
 hook() {
-	local out=$1 known place at code room piece
+	local out=$1 known place at code room piece flags
 
 	shift
 	need_commands as ld objcopy
@@ -324,7 +333,8 @@ hook() {
 	at=$(symbol_address "$cave")
 	room=$(symbol_size "$cave")
 	begin_copy "$out"
-	assemble <"$pieces"
+	flags=$(mm_flags)
+	assemble --defsym "mm_flags=$flags" <"$pieces"
 	link_pieces "$at"
 	check_layout
 	objcopy -O binary -j .text "$copy.elf" "$copy.bin"

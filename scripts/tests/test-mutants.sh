@@ -136,8 +136,12 @@ test_mutate() {
 	check "the kernel itself is not written to" eval \
 		'fails_saying "is the kernel itself" "$top/scripts/prove/mutate.sh" knock "$work/program" "$work/program" all && cmp -s "$work/before" "$work/program"'
 	make_program 0x338
-	check "another layout of mm_struct is noticed" eval \
-		'fails_saying "correct mm_flags in scripts/prove/mutants.S" mutate hook "empty=$(place site)" && no_mutant'
+	check "another layout of mm_struct is found" eval 'run mutate hook "empty=$(place site)"'
+	rm -f "$work/mutant"
+	sed -i '/test \$0x10000000/i nop' "$work/program.S"
+	run gcc -nostdlib -static -no-pie -o "$work/program" "$work/program.S"
+	check "flags of the mm that are not found are no mutant" eval \
+		'fails_saying "does not test the flags of the mm" mutate hook "empty=$(place site)" && no_mutant'
 }
 
 # --- mutants.sh -----------------------------------------------------------
