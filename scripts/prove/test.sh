@@ -14,7 +14,7 @@
 # vtd      the suite of SVM with VT-d, on that of a newer QEMU, and with iommu.sva=0
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
 # mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
-# fuzz     a minute of random operations, always the same ones
+# fuzz     a minute of random operations, always the same ones; only if TEST_ONLY names it
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
 # newer    the step kunit for Linux 7.3
@@ -48,7 +48,7 @@ riscv) all_steps="kunit control" ;;
 powerpc) all_steps="kunit found control" ;;
 *)
 	work=$BUILD/test
-	all_steps="scripts sites base kunit reach amd vtd control mutants fuzz shell exports"
+	all_steps="scripts sites base kunit reach amd vtd control mutants shell exports"
 	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer"
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control exports"
 	;;
@@ -640,7 +640,7 @@ main() {
 	local name names only
 
 	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
-		[[ " $all_steps " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps"
+		[[ " $all_steps fuzz " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps"
 	done
 	only=${TEST_ONLY:-$all_steps}
 	names="prepare ${only//,/ }"
