@@ -640,7 +640,7 @@ main() {
 	local name names only
 
 	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
-		[[ " $all_steps fuzz " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps"
+		[[ " $all_steps fuzz " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps fuzz"
 	done
 	only=${TEST_ONLY:-$all_steps}
 	names="prepare ${only//,/ }"
