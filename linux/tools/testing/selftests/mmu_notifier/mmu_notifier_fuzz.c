@@ -56,51 +56,8 @@
 #include <unistd.h>
 
 #include "../kselftest.h"
-#include "../../../../lib/shadow_tlb_uapi.h"
-#include "../../../../lib/test_hmm_uapi.h"
+#include "mmu_notifier_util.h"
 
-#ifndef MADV_COLD
-#define MADV_COLD		20
-#define MADV_PAGEOUT		21
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_READ	22
-#define MADV_POPULATE_WRITE	23
-#endif
-#ifndef MADV_DONTNEED_LOCKED
-#define MADV_DONTNEED_LOCKED	24
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL	102
-#define MADV_GUARD_REMOVE	103
-#endif
-#ifndef MREMAP_DONTUNMAP
-#define MREMAP_DONTUNMAP	4
-#endif
-#ifndef MPOL_MF_MOVE
-#define MPOL_MF_MOVE		2
-#endif
-#ifndef __NR_process_madvise
-#define __NR_process_madvise	440
-#endif
-#ifndef __NR_memfd_secret
-#define __NR_memfd_secret	447
-#endif
-#ifndef __NR_process_mrelease
-#define __NR_process_mrelease	448
-#endif
-
-#define DEVICE		"/dev/shadow_tlb"
-#define THP		"/sys/kernel/mm/transparent_hugepage/"
-#define KSM		"/sys/kernel/mm/ksm/"
-#define TRACING		"/sys/kernel/tracing/"
-#define BLOCK_DEVICE	"/dev/ram1"
 #define EXEC_CHILD	"MMU_NOTIFIER_FUZZ_EXEC"
 
 #define EPOCH		250	/* operations of a thread in one process */
@@ -116,10 +73,9 @@
 #define CHILD_DEV	900	/* descriptor of the device of a child */
 #define PATIENCE	60	/* seconds that an operation may take */
 
-#define GIB		0x40000000UL
 #define WINDOWS		(64 * GIB)	/* where slots are: one GiB each */
 
-static size_t page_size, huge_size, hugetlb_size;
+static size_t huge_size, hugetlb_size;
 
 /* Results of operations, besides 0 and -1 with errno. */
 #define NOTHING_TO_DO	1	/* does not count */
@@ -306,38 +262,6 @@ static void bind_to_cpu(int nr)
 	CPU_ZERO(&one);
 	CPU_SET(nr % sysconf(_SC_NPROCESSORS_CONF), &one);
 	sched_setaffinity(0, sizeof(one), &one);
-}
-
-/* Files of one value. */
-
-static int read_file(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t len;
-
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, size - 1);
-	close(fd);
-	if (len < 0)
-		return -1;
-	text[len] = '\0';
-	return 0;
-}
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t len;
-	int error;
-
-	if (fd < 0)
-		return -1;
-	len = write(fd, text, strlen(text));
-	error = errno;
-	close(fd);
-	errno = error;
-	return len == (ssize_t)strlen(text) ? 0 : -1;
 }
 
 /* Memory that cannot be used as it is mapped, or is gone, costs a signal. */
@@ -1153,11 +1077,6 @@ static int op_huge_zero(struct thread *t, const struct op *op)
 			      mprotect(r.addr, r.len, PROT_READ | PROT_WRITE);
 }
 
-static int pidfd_of(pid_t pid)
-{
-	return syscall(__NR_pidfd_open, pid, 0);
-}
-
 /* From here, or from another process. */
 static int op_process_madvise(struct thread *t, const struct op *op)
 {
@@ -1688,18 +1607,6 @@ static int op_lose_page(struct thread *t, const struct op *op)
 }
 
 /* Uprobes: a breakpoint in a page of this program. */
-
-static void nops(void)
-{
-	asm volatile(".rept 64\n nop\n .endr");
-}
-
-static uintptr_t place_to_probe(void)
-{
-	uintptr_t addr = ((uintptr_t)nops + 16) & -4UL;
-
-	return addr % page_size ? addr : addr + 4;
-}
 
 static int define_uprobe(void)
 {

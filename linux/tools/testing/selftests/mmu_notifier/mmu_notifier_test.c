@@ -39,46 +39,15 @@
 #include <unistd.h>
 
 #include "../kselftest_harness.h"
-#include "../../../../lib/shadow_tlb_uapi.h"
-#include "../../../../lib/test_hmm_uapi.h"
+#include "mmu_notifier_util.h"
 
-#ifndef MADV_COLD
-#define MADV_COLD		20
-#define MADV_PAGEOUT		21
-#endif
-#ifndef MADV_SOFT_OFFLINE
-#define MADV_SOFT_OFFLINE	101
-#endif
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_READ	22
-#define MADV_POPULATE_WRITE	23
-#endif
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE		25
-#endif
-#ifndef MPOL_MF_MOVE
-#define MPOL_MF_MOVE		2
-#endif
-#ifndef __NR_process_madvise
-#define __NR_process_madvise	440
-#endif
-#ifndef __NR_process_mrelease
-#define __NR_process_mrelease	448
-#endif
-
-#define DEVICE		"/dev/shadow_tlb"
-#define THP		"/sys/kernel/mm/transparent_hugepage/"
-#define KSM		"/sys/kernel/mm/ksm/"
-#define TRACING		"/sys/kernel/tracing/"
-#define BLOCK_DEVICE	"/dev/ram1"
 #define EXEC_CHILD	"MMU_NOTIFIER_TEST_EXEC"
 
-#define GIB		0x40000000UL
 #define NR		8	/* pages, where the number does not matter */
 #define ROOM		(32UL << 20)	/* bytes, for compaction to move pages */
 #define PATIENCE	20	/* seconds until a kernel thread must have come by */
 
-static size_t page_size, huge_size;
+static size_t huge_size;
 static cpu_set_t all_cpus;
 
 /*
@@ -99,35 +68,6 @@ static void __attribute__((constructor)) begin(void)
 		ksft_exit_skip("cannot open %s (%s): CONFIG_TEST_SHADOW_TLB, root\n",
 			       DEVICE, strerror(errno));
 	close(dev);
-}
-
-/* Files of one value. */
-
-static int read_file(const char *path, char *text, size_t size)
-{
-	int fd = open(path, O_RDONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return -1;
-	len = read(fd, text, size - 1);
-	close(fd);
-	if (len < 0)
-		return -1;
-	text[len] = '\0';
-	return 0;
-}
-
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY);
-	ssize_t len;
-
-	if (fd < 0)
-		return -1;
-	len = write(fd, text, strlen(text));
-	close(fd);
-	return len == (ssize_t)strlen(text) ? 0 : -1;
 }
 
 /* Settings of the machine that a test changes, and what they were. */
@@ -425,11 +365,6 @@ static pid_t fork_sleeper(void)
 		_exit(0);
 	}
 	return pid;
-}
-
-static int pidfd_of(pid_t pid)
-{
-	return syscall(__NR_pidfd_open, pid, 0);
 }
 
 FIXTURE(user)
@@ -1541,19 +1476,6 @@ TEST_F(user, clear_refs)
 }
 
 /* Uprobes. */
-
-static void nops(void)
-{
-	asm volatile(".rept 64\n nop\n .endr");
-}
-
-/* One of these, not at the beginning of a page. */
-static uintptr_t place_to_probe(void)
-{
-	uintptr_t addr = ((uintptr_t)nops + 16) & -4UL;
-
-	return addr % page_size ? addr : addr + 4;
-}
 
 /* Where in its file is what is mapped at an address? */
 static long offset_in_file(uintptr_t addr)
