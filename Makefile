@@ -3,7 +3,7 @@
 # Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants amd vtd bench debug check model report clean
+.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants drivers bench debug check model report clean
 .NOTPARALLEL:
 
 help:
@@ -25,8 +25,7 @@ help:
 	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
 	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
-	@echo 'make amd       commands of the AMD IOMMUv2 driver                  scripts/measure/amd.sh'
-	@echo 'make vtd       commands of the VT-d driver, for SVM                scripts/measure/vtd.sh'
+	@echo 'make drivers   commands of the AMD, VT-d and SMMUv3 drivers        scripts/measure/drivers.sh'
 	@echo 'make bench     what the callback costs                             scripts/measure/bench.sh'
 	@echo 'make report    all of this as a page with pictures                 scripts/report/report.sh'
 	@echo 'make clean     remove build/                                       scripts/tree/tree.sh'
@@ -76,11 +75,8 @@ sites:
 mutants:
 	@scripts/prove/mutants.sh
 
-amd:
-	@scripts/measure/amd.sh
-
-vtd:
-	@scripts/measure/vtd.sh
+drivers:
+	@scripts/measure/drivers.sh
 
 bench:
 	@scripts/measure/bench.sh

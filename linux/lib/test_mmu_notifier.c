@@ -3265,6 +3265,73 @@ static void mn_get_and_put(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, mn_got.freed);
 }
 
+#if TREE < 612
+static struct {
+	struct mn_counter got;
+	bool returned;
+} mn_slow;
+
+static struct mmu_notifier *mn_slow_alloc(struct mm_struct *mm)
+{
+	mn_slow.got = (struct mn_counter){ };
+	return &mn_slow.got.mn;
+}
+
+/* Until mmu_notifier_synchronize() has returned, which it must not, or for a while. */
+static void mn_slow_free(struct mmu_notifier *mn)
+{
+	unsigned int i;
+
+	for (i = 0; i < 5000 && !READ_ONCE(mn_slow.returned); i++)
+		udelay(10);
+	WRITE_ONCE(mn_slow.got.freed, true);
+}
+
+static const struct mmu_notifier_ops mn_slow_ops = {
+	.alloc_notifier = mn_slow_alloc,
+	.free_notifier = mn_slow_free,
+};
+
+static long mn_put_here(void *mn)
+{
+	mmu_notifier_put(mn);
+	return 0;
+}
+
+/*
+ * A grace period is not enough if the CPU that has put a notifier is late to free
+ * it.  That CPU has a list of its own with srcutree.convert_to_big=1.  What is put
+ * here begins a grace period on this CPU, which then sees to all that follow.
+ */
+static void mn_synchronize_waits_for_another_cpu(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mmu_notifier *slow, *mn;
+	unsigned int i, other;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU");
+	other = mn_other_cpu();
+	for (i = 0; i < 10; i++) {
+		mn_slow.returned = false;
+		slow = mmu_notifier_get(&mn_slow_ops, mm);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(slow));
+		mn = mmu_notifier_get(&mn_get_ops, mm);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(mn));
+		mmu_notifier_put(mn);
+		work_on_cpu(other, mn_put_here, slow);
+		mmu_notifier_synchronize();
+		KUNIT_EXPECT_TRUE(test, READ_ONCE(mn_slow.got.freed));
+		KUNIT_EXPECT_TRUE(test, mn_got.freed);
+		WRITE_ONCE(mn_slow.returned, true);
+		/* Nothing of this round is left for the next one. */
+		while (!READ_ONCE(mn_slow.got.freed))
+			schedule_timeout_uninterruptible(1);
+	}
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+}
+#endif
+
 static void mn_exit_with_a_live_subscriber(struct kunit *test)
 {
 	struct mn_test *ctx = mn_test(test);
@@ -3895,6 +3962,9 @@ static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_gate_is_open_for_users_only),
 #endif
 	KUNIT_CASE(mn_get_and_put),
+#if TREE < 612
+	KUNIT_CASE(mn_synchronize_waits_for_another_cpu),
+#endif
 	KUNIT_CASE(mn_exit_with_a_live_subscriber),
 	KUNIT_CASE(mn_only_the_mm_that_changed),
 #if TREE < 612

@@ -339,7 +339,7 @@ adapt_files() {
 # --- derived states: tags that are made without the work tree --------------
 
 # shellcheck disable=SC2034 # for tree.sh
-derived_states=(stock-amd stock-vtd stock-bench base-bench series-bench stock-tests)
+derived_states=(stock-drivers stock-bench base-bench series-bench stock-tests)
 
 # begin_index STATE: index_file changes it, commit_index makes it a tag
 begin_index() {

@@ -248,7 +248,7 @@ choose() {
 boot_arguments() {
 	case $1 in
 	sites) echo "kunit.filter_glob=mmu_notifier_sites" ;;
-	all) echo "kunit.filter_glob=mmu_notifier_[as]*" ;; # sites and api
+	all) echo "srcutree.convert_to_big=1 kunit.filter_glob=mmu_notifier_[as]*" ;; # sites and api
 	amd) echo "-a 2 -t 240 iommu=pt kunit.filter_glob=amd_iommu_v2*" ;;
 	vtd) echo "-v 2 -t 240 kunit.filter_glob=intel_svm*" ;;
 	user) echo "-i $initrd ${selftest_boot[*]} kunit.filter_glob=none" ;; # the selftest

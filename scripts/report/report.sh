@@ -420,39 +420,69 @@ show_cost() {
 	made_by "make bench" bench
 }
 
-device_numbers() {
-	cells amd devices | grep -xE "[0-9]{1,3}" | sort -nu || :
+# devices DRIVER: with how many it was measured
+devices() {
+	cells drivers driver devices | awk -F '\t' -v driver="$1" '$1 == driver { print $2 }' | grep -xE "[0-9]{1,3}" | sort -nu || :
 }
 
-show_amd() {
-	local n
+# driver_rows DRIVER DEVICES: the rest of its rows; times only where an IOMMU has stopped
+driver_rows() {
+	cells drivers driver devices operation stock_commands commands stock_waits waits pages_changed stock_pages_flushed \
+		pages_flushed stock_left_of_1024 left_of_1024 stock_ms ms |
+		awk -F '\t' -v OFS='\t' -v driver="$1" -v n="$2" '$1 == driver && $2 == n {
+			worse = $5 > $4 || $7 > $6 || $12 < $11
+			$9 = $9 > 2 ^ 30 ? "whole PASID" : $9
+			$10 = $10 > 2 ^ 30 ? "whole PASID" : $10
+			if (!($13 + $14))
+				$13 = $14 = "-"
+			print (worse ? "!\t" : "") substr($0, length($1 FS $2) + 2)
+		}'
+}
 
-	section amd "Commands of the AMD IOMMUv2 driver"
-	usable amd "make amd" operation devices stock_commands commands stock_waits waits pages_changed stock_pages_flushed pages_flushed stock_left_of_1024 left_of_1024 || return 0
+driver_title() {
+	case $1 in
+	amd) echo "AMD IOMMUv2" ;;
+	vtd) echo "SVM of VT-d" ;;
+	smmu) echo "SVA of SMMUv3" ;;
+	*) echo "$1" ;;
+	esac
+}
+
+show_driver() {
+	local name=$1 n title
+
+	title=$(driver_title "$name")
+	n=$(devices "$name" | head -n 1)
+	echo "<h3>$title</h3>"
+	driver_rows "$name" "$n" | sed 's/^!\t//' | awk -F '\t' -v OFS='\t' '$12 == "-" { print $1, $2, $2, $3, $3 }' >"$work/driver"
+	bars "$name-picture" "$title: commands for each operation, $n device" \
+		"$(awk -F '\t' '{ print $1 ": stock " $2 ", series " $4 ";" }' "$work/driver" | tr '\n' ' ')" "commands, $n device" log 38 <"$work/driver"
+	for n in $(devices "$name"); do
+		driver_rows "$name" "$n" >"$work/driver"
+		table "$title, $n device$([ "$n" = 1 ] || echo s)" operation "commands, stock" series "waits, stock" series \
+			"pages changed" "pages flushed, stock" series "left of 1024, stock" series "ms, stock" series <"$work/driver"
+		[ "$(grep -c '^!' "$work/driver" || :)" = 0 ] ||
+			echo "<p>Worse than stock: $(grep '^!' "$work/driver" | cut -f 2 | paste -s -d ';' | sed 's/;/; /g' | escaped).</p>"
+	done
+}
+
+show_drivers() {
+	local name
+
+	section drivers "Commands of the IOMMU drivers"
+	usable drivers "make drivers" driver operation devices stock_commands commands stock_waits waits pages_changed stock_pages_flushed \
+		pages_flushed stock_left_of_1024 left_of_1024 stock_ms ms || return 0
 	cat <<-'END'
-	<p>What the driver writes into the command buffer of the IOMMU, decoded. Shown are commands for one device, on a scale in
-	which each step is twice the one before. In the tables, the waits are completions that a CPU has to wait for, and the
-	rightmost columns say how many of 1024 translations the device still has afterwards. A row in which the series is
-	worse than stock is marked.</p>
+	<p>What the drivers write into the queue of the IOMMU, decoded. Shown are commands for one device, on a scale in
+	which each step is twice the one before. In the tables, the waits are completions that a CPU has to wait for, and
+	the columns before the times say what a warm TLB still has afterwards. In the last rows the IOMMU has stopped, for five seconds: for so
+	long a CPU waits for one flush, and for the next. A row in which the series is worse than stock is marked.</p>
 	END
 	key first stock second series
-	n=$(device_numbers | head -n 1)
-	cells amd operation devices stock_commands commands | awk -F '\t' -v OFS='\t' -v n="$n" '$2 == n { print $1, $3, $3, $4, $4 }' >"$work/amd"
-	bars amd-picture "Commands for each operation, $n device" \
-		"$(awk -F '\t' '{ print $1 ": stock " $2 ", series " $4 ";" }' "$work/amd" | tr '\n' ' ')" "commands, $n device" log 38 <"$work/amd"
-	for n in $(device_numbers); do
-		cells amd devices operation stock_commands commands stock_waits waits pages_changed stock_pages_flushed pages_flushed stock_left_of_1024 left_of_1024 |
-			awk -F '\t' -v OFS='\t' -v n="$n" '
-			$1 == n {
-				worse = $4 > $3 || $6 > $5 || $11 < $10
-				$8 = $8 > 2 ^ 30 ? "whole PASID" : $8
-				print (worse ? "!\t" : "") substr($0, length($1) + 2)
-			}' OFS='\t' >"$work/amd"
-		table "$n device$([ "$n" = 1 ] || echo s)" operation "commands, stock" series "waits, stock" series \
-			"pages changed" "pages flushed, stock" series "left of 1024, stock" series <"$work/amd"
-		[ "$(grep -c '^!' "$work/amd" || :)" = 0 ] || echo "<p>Worse than stock: $(grep '^!' "$work/amd" | cut -f 2 | paste -s -d ';' | sed 's/;/; /g' | escaped).</p>"
-	done
-	made_by "make amd" amd
+	while read -r name; do
+		show_driver "$name"
+	done < <(cells drivers driver | grep -xE 'amd|vtd|smmu' | uniq)
+	made_by "make drivers" drivers
 }
 
 kind_name() {
@@ -588,7 +618,7 @@ contents() {
 sections() {
 	local show
 
-	for show in timeline demo cost amd sites mutants; do
+	for show in timeline demo cost drivers sites mutants; do
 		"show_$show"
 		echo '</section>'
 	done

@@ -32,9 +32,9 @@ make_tables() {
 	flush_too_early 7792 256 3 0 1234567
 	flush_in_time 0 0 0 0 20608
 	END
-	tsv amd <<-'END'
-	operation devices stock_commands commands stock_waits waits pages_changed stock_pages_flushed pages_flushed stock_left_of_1024 left_of_1024
-	munmap_4 1 8 4 4 1 4 68719476734 4 0 1020
+	tsv drivers <<-'END'
+	driver operation devices stock_commands commands stock_waits waits pages_changed stock_pages_flushed pages_flushed stock_left_of_1024 left_of_1024 stock_ms ms
+	amd munmap_4 1 8 4 4 1 4 68719476734 4 0 1020 0 0
 	END
 	tsv bench <<-'END'
 	workload scenario state unit median min max flushes ratio
@@ -58,7 +58,7 @@ all_are_missing() {
 	local name
 
 	report && sound || return
-	for name in timeline demo bench amd sites mutants size scale atomics; do
+	for name in timeline demo bench drivers sites mutants size scale atomics; do
 		says "There is no <code>build/report/$name.tsv</code> yet." || return
 	done
 }
@@ -81,7 +81,7 @@ test_report() {
 	broken=$(mktemp -u "${TMPDIR:-/tmp}/broken.XXXXXX")
 	make_tables
 	spoil demo 's/flush in time/<script src="x">\&amp;/'
-	spoil amd "s/munmap 4/a'b\"c<d>\&\`touch ${broken//\//\\/}\`/; s|\t1\t8\t|\t1'; system('touch $broken'); x='\t8'; system('touch $broken')\t|"
+	spoil drivers "s/munmap 4/a'b\"c<d>\&\`touch ${broken//\//\\/}\`/; s|\t1\t8\t|\t1'; system('touch $broken'); x='\t8'; system('touch $broken')\t|"
 	spoil bench "s|munmap-1|\`touch $broken\`|; s|1.0200|much'; system('touch $broken')|"
 	check "markup and commands in tables stay text" eval \
 		'report && sound && says "&lt;script src=" && [ ! -e "$broken" ]'

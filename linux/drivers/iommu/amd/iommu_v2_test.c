@@ -2166,7 +2166,8 @@ static void v2_as_qemu_sees_it(struct kunit *test)
 
 #define V2_WARM		1024
 
-static void v2_row(struct kunit *test, const char *what, unsigned int changed)
+static void v2_timed_row(struct kunit *test, const char *what,
+			 unsigned int changed, u64 ms)
 {
 	struct v2_test *ctx = v2_test(test);
 	unsigned int i, waits = 0, left = V2_WARM, page;
@@ -2188,8 +2189,13 @@ static void v2_row(struct kunit *test, const char *what, unsigned int changed)
 			    first + page <= cmd->last >> PAGE_SHIFT)
 				left -= !test_and_set_bit(page, warm);
 	}
-	kunit_info(test, "row\t%s\t%u\t%u\t%u\t%u\t%llu\t%u\n", what,
-		   ctx->devices, ctx->cmds, waits, changed, sum, left);
+	kunit_info(test, "row\t%s\t%u\t%u\t%u\t%u\t%llu\t%u\t%llu\n", what,
+		   ctx->devices, ctx->cmds, waits, changed, sum, left, ms);
+}
+
+static void v2_row(struct kunit *test, const char *what, unsigned int changed)
+{
+	v2_timed_row(test, what, changed, 0);
 }
 
 /* A thread that uses the mm on another CPU, so that its flush is a remote one. */
@@ -2307,7 +2313,7 @@ static void v2_what_it_costs(struct kunit *test)
 	unsigned int i;
 	char what[32];
 
-	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\n",
+	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\tms\n",
 		   V2_WARM);
 	for (i = 0; i < ARRAY_SIZE(pages); i++) {
 		v2_map_small(test, 3 * PMD_SIZE);
@@ -2368,6 +2374,48 @@ static void v2_what_it_costs(struct kunit *test)
 	}
 }
 
+/* How long a CPU waits for an IOMMU that has stopped, or goes on after a while. */
+
+#define V2_STOP_MS	5000
+
+struct v2_stop {
+	struct delayed_work go_on;
+	struct amd_iommu *iommu;
+};
+
+static void v2_go_on(struct work_struct *work)
+{
+	struct v2_stop *stop = container_of(work, struct v2_stop, go_on.work);
+
+	v2_start_iommu(stop->iommu);
+}
+
+static void v2_what_a_stop_costs(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_stop stop = { .iommu = ctx->iommu };
+	unsigned int i;
+	u64 begin;
+
+	v2_map_small(test, PMD_SIZE);
+	INIT_DELAYED_WORK_ONSTACK(&stop.go_on, v2_go_on);
+	v2_stop_iommu(ctx->iommu);
+	schedule_delayed_work(&stop.go_on, msecs_to_jiffies(V2_STOP_MS));
+	for (i = 0; i < 2; i++) {
+		v2_record(test);
+		begin = ktime_get_ns();
+		KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + i * PAGE_SIZE,
+						PAGE_SIZE), 0);
+		v2_timed_row(test, i ? "munmap 1, the next" :
+				       "munmap 1, IOMMU stopped", 1,
+			     div_u64(ktime_get_ns() - begin, NSEC_PER_MSEC));
+	}
+	flush_delayed_work(&stop.go_on);
+	destroy_delayed_work_on_stack(&stop.go_on);
+	if (pci_is_quarantined(ctx->pdev))
+		v2_leave_quarantine(test);
+}
+
 static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_bind_and_unbind),
 	KUNIT_CASE(v2_bind_what_is_bound),
@@ -2411,6 +2459,7 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_two_cpus_at_once),
 	KUNIT_CASE(v2_as_qemu_sees_it),
 	KUNIT_CASE(v2_what_it_costs),
+	KUNIT_CASE(v2_what_a_stop_costs),
 	{ }
 };
 

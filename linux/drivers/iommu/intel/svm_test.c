@@ -1389,6 +1389,23 @@ static bool vt_is_master(struct pci_dev *pdev)
 	return cmd & PCI_COMMAND_MASTER;
 }
 
+/* The device is removed and found again. */
+static void vt_come_back(struct kunit *test, unsigned int i)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct vt_bond *bond = &ctx->bond[i];
+
+	vt_unbind(ctx, i);
+	vt_disable(bond);
+	pci_dev_put(bond->pdev);
+	vt_replug(&vt.device[i], true);
+	bond->pdev = pci_get_slot(vt.device[i].bus, 0);
+	KUNIT_ASSERT_NOT_NULL(test, bond->pdev);
+	bond->info = dev_iommu_priv_get(&bond->pdev->dev);
+	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(bond->pdev));
+	KUNIT_ASSERT_EQ(test, vt_enable(bond), 0);
+}
+
 /*
  * The device has no memory, and no process, until it was removed and found
  * again.  The IOMMU is there again.
@@ -1405,18 +1422,12 @@ static void vt_leave_quarantine(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, vt_is_master(bond->pdev));
 	sva = iommu_sva_bind_device(&bond->pdev->dev, ctx->mm, NULL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(sva), -EIO);
+	if (!IS_ERR(sva))
+		iommu_sva_unbind_device(sva);
 
-	vt_unbind(ctx, 0);
-	vt_disable(bond);
-	pci_dev_put(bond->pdev);
-	vt_replug(&vt.device[0], true);
-	bond->pdev = pci_get_slot(vt.device[0].bus, 0);
-	KUNIT_ASSERT_NOT_NULL(test, bond->pdev);
-	bond->info = dev_iommu_priv_get(&bond->pdev->dev);
-	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(bond->pdev));
+	vt_come_back(test, 0);
 	pci_set_master(bond->pdev);
 	KUNIT_EXPECT_TRUE(test, vt_is_master(bond->pdev));
-	KUNIT_ASSERT_EQ(test, vt_enable(bond), 0);
 	KUNIT_ASSERT_EQ(test, vt_bind(ctx, 0), 0);
 	vt_flush_range(test, VT_BASE, SZ_4K);
 	vt_expect_exact_flush(test, VT_BASE, SZ_4K);
@@ -1584,7 +1595,8 @@ static void vt_completion_never_comes(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + i * SZ_4K, SZ_4K), 0);
 	all = ktime_get_ns() - begin;
 	KUNIT_EXPECT_GE(test, first, 1ULL * NSEC_PER_SEC);
-	KUNIT_EXPECT_LT(test, all, 2ULL * NSEC_PER_SEC);
+	/* 101 limits would be more than this, on any machine. */
+	KUNIT_EXPECT_LT(test, all, 100ULL * NSEC_PER_SEC);
 	/* Half of the queue is left for others. */
 	KUNIT_EXPECT_LT(test, qi->free_cnt, QI_LENGTH / 2);
 	KUNIT_EXPECT_GE(test, qi->free_cnt, QI_LENGTH / 2 - 8);
@@ -1712,7 +1724,8 @@ static void vt_as_qemu_sees_it(struct kunit *test)
 
 #define VT_WARM		1024
 
-static void vt_row(struct kunit *test, const char *what, u64 changed)
+static void vt_timed_row(struct kunit *test, const char *what, u64 changed,
+			 u64 ms)
 {
 	struct vt_test *ctx = vt_test(test);
 	unsigned int i, waits = 0, left = VT_WARM, page;
@@ -1734,8 +1747,13 @@ static void vt_row(struct kunit *test, const char *what, u64 changed)
 			    first + page <= cmd->last >> PAGE_SHIFT)
 				left -= !test_and_set_bit(page, warm);
 	}
-	kunit_info(test, "row\t%s\t%u\t%u\t%u\t%llu\t%llu\t%u\n", what,
-		   vt_bound(ctx), ctx->cmds, waits, changed, sum, left);
+	kunit_info(test, "row\t%s\t%u\t%u\t%u\t%llu\t%llu\t%u\t%llu\n", what,
+		   vt_bound(ctx), ctx->cmds, waits, changed, sum, left, ms);
+}
+
+static void vt_row(struct kunit *test, const char *what, u64 changed)
+{
+	vt_timed_row(test, what, changed, 0);
 }
 
 static void vt_munmap_row(struct kunit *test, const char *what,
@@ -1756,7 +1774,7 @@ static void vt_what_it_costs(struct kunit *test)
 	for (i = 1; i < vt.devices; i++)
 		KUNIT_ASSERT_EQ(test, vt_bind(ctx, i), 0);
 
-	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\n",
+	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\tms\n",
 		   VT_WARM);
 	vt_munmap_row(test, "munmap 1", VT_BASE + PMD_SIZE, 1);
 	vt_munmap_row(test, "munmap 4", VT_BASE + PMD_SIZE, 4);
@@ -1787,6 +1805,56 @@ static void vt_what_it_costs(struct kunit *test)
 	vt_row(test, "MADV_DONTNEED, 8 of 16", 8);
 }
 
+/* How long a CPU waits for an IOMMU that has stopped, or goes on after a while. */
+
+#define VT_STOP_MS	5000
+
+static int vt_go_on(void *data)
+{
+	msleep(VT_STOP_MS);
+	vt_start_iommu(data);
+	while (!kthread_should_stop())
+		schedule_timeout_uninterruptible(1);
+	return 0;
+}
+
+static void vt_what_a_stop_costs(struct kunit *test)
+{
+	struct vt_test *ctx = vt_test(test);
+	struct task_struct *go_on;
+	unsigned int i, here;
+	u64 begin;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU");
+	for (i = 1; i < vt.devices; i++)
+		KUNIT_ASSERT_EQ(test, vt_bind(ctx, i), 0);
+	vt_map_and_write(test, PMD_SIZE);
+	/* Who waits for this IOMMU may keep its CPU to itself. */
+	here = get_cpu();
+	put_cpu();
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	go_on = kthread_create(vt_go_on, ctx, "vt_go_on");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(go_on));
+	kthread_bind(go_on, cpumask_any_but(cpu_online_mask, here));
+	vt_stop_iommu(ctx);
+	wake_up_process(go_on);
+	for (i = 0; i < 2; i++) {
+		vt_record(test);
+		begin = ktime_get_ns();
+		KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + i * PAGE_SIZE,
+						PAGE_SIZE), 0);
+		vt_timed_row(test, i ? "munmap 1, the next" :
+				       "munmap 1, IOMMU stopped", 1,
+			     div_u64(ktime_get_ns() - begin, NSEC_PER_MSEC));
+	}
+	kthread_stop(go_on);
+	set_cpus_allowed_ptr(current, cpu_possible_mask);
+	for (i = 0; i < vt.devices; i++)
+		if (pci_is_quarantined(ctx->bond[i].pdev))
+			vt_come_back(test, i);
+}
+
 static struct kunit_case vt_cases[] = {
 	KUNIT_CASE(vt_bind_and_unbind),
 	KUNIT_CASE(vt_bind_what_is_bound),
@@ -1814,6 +1882,7 @@ static struct kunit_case vt_cases[] = {
 	KUNIT_CASE(vt_two_cpus_at_once),
 	KUNIT_CASE(vt_as_qemu_sees_it),
 	KUNIT_CASE(vt_what_it_costs),
+	KUNIT_CASE(vt_what_a_stop_costs),
 	{ }
 };
 

@@ -386,31 +386,43 @@ static struct arm_smmu_device *v3_smmu_of(struct device *dev)
 	return dev_get_drvdata(parent);
 }
 
-/* Give the device a domain with substreams. */
-static int v3_attach(void)
+/* Give a device a domain with substreams. */
+static int v3_attach_device(struct arm_smmu_master *master,
+			    struct arm_smmu_domain **smmu_domain)
 {
-	struct iommu_domain *domain = iommu_domain_alloc(v3.dev->bus);
+	struct iommu_domain *domain = iommu_domain_alloc(master->dev->bus);
 	int ret;
 
 	if (!domain)
 		return -ENOMEM;
-	v3.master->ssid_bits = V3_SSID_BITS;
-	ret = iommu_attach_device(domain, v3.dev);
+	master->ssid_bits = V3_SSID_BITS;
+	ret = iommu_attach_device(domain, master->dev);
 	if (ret) {
-		v3.master->ssid_bits = 0;
+		master->ssid_bits = 0;
 		iommu_domain_free(domain);
 		return ret;
 	}
-	v3.domain = to_smmu_domain(domain);
-	return arm_smmu_master_enable_sva(v3.master);
+	*smmu_domain = to_smmu_domain(domain);
+	return arm_smmu_master_enable_sva(master);
+}
+
+static void v3_detach_device(struct arm_smmu_master *master,
+			     struct arm_smmu_domain *smmu_domain)
+{
+	arm_smmu_master_disable_sva(master);
+	master->ssid_bits = 0;
+	iommu_detach_device(&smmu_domain->domain, master->dev);
+	iommu_domain_free(&smmu_domain->domain);
+}
+
+static int v3_attach(void)
+{
+	return v3_attach_device(v3.master, &v3.domain);
 }
 
 static void v3_detach(void)
 {
-	arm_smmu_master_disable_sva(v3.master);
-	v3.master->ssid_bits = 0;
-	iommu_detach_device(&v3.domain->domain, v3.dev);
-	iommu_domain_free(&v3.domain->domain);
+	v3_detach_device(v3.master, v3.domain);
 }
 
 static int v3_suite_init(struct kunit_suite *suite)
@@ -462,11 +474,17 @@ static void v3_set_feature(u32 feature, bool on)
 		v3.smmu->features &= ~feature;
 }
 
+static void v3_set_device_ats(struct arm_smmu_master *master,
+			      struct arm_smmu_domain *smmu_domain, bool on)
+{
+	if (master->ats_enabled != on)
+		atomic_add(on ? 1 : -1, &smmu_domain->nr_ats_masters);
+	master->ats_enabled = on;
+}
+
 static void v3_set_ats(struct kunit *test, bool on)
 {
-	if (v3.master->ats_enabled != on)
-		atomic_add(on ? 1 : -1, &v3.domain->nr_ats_masters);
-	v3.master->ats_enabled = on;
+	v3_set_device_ats(v3.master, v3.domain, on);
 	v3_set_feature(ARM_SMMU_FEAT_ATS, on);
 	v3_test(test)->want.ats = on;
 }
@@ -946,6 +964,7 @@ static bool v3_is_master(void)
 static void v3_replug(struct kunit *test)
 {
 	struct pci_bus *bus = to_pci_dev(v3.dev)->bus;
+	unsigned int devfn = to_pci_dev(v3.dev)->devfn;
 	struct pci_dev *pdev;
 
 	v3_unbind(v3_test(test));
@@ -958,7 +977,7 @@ static void v3_replug(struct kunit *test)
 	put_device(v3.dev);
 	v3.dev = NULL;
 	v3.missing = "the device did not come back";
-	pdev = pci_get_device(v3_ids[0].vendor, v3_ids[0].device, NULL);
+	pdev = pci_get_slot(bus, devfn);
 	KUNIT_ASSERT_NOT_NULL(test, pdev);
 	KUNIT_ASSERT_PTR_EQ(test, v3_smmu_of(&pdev->dev), v3.smmu);
 	v3.dev = &pdev->dev;
@@ -974,6 +993,7 @@ static void v3_replug(struct kunit *test)
 static void v3_completion_never_comes(struct kunit *test)
 {
 	struct v3_test *ctx = v3_test(test);
+	struct iommu_sva *handle;
 	struct v3_flush flush;
 	struct mm_struct *mm;
 	unsigned int i;
@@ -1001,8 +1021,10 @@ static void v3_completion_never_comes(struct kunit *test)
 
 	mm = mm_alloc();
 	KUNIT_ASSERT_NOT_NULL(test, mm);
-	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(arm_smmu_sva_bind(v3.dev, mm,
-								NULL)), -EIO);
+	handle = arm_smmu_sva_bind(v3.dev, mm, NULL);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(handle), -EIO);
+	if (!IS_ERR(handle))
+		arm_smmu_sva_unbind(handle);
 	mmput(mm);
 
 	v3_set_ats(test, false);
@@ -1025,6 +1047,205 @@ static void v3_completion_never_comes(struct kunit *test)
 	v3_record(&ctx->log);
 	KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE + 2 * PAGE_SIZE, PAGE_SIZE), 0);
 	v3_expect_flush(test, V3_BASE + 2 * PAGE_SIZE, PAGE_SIZE, &flush);
+}
+
+/*
+ * What it costs, as a table.  With ATS, a device has cached V3_WARM pages in its
+ * ATC; without, the SMMU has.  What is left of them is of interest as well.
+ */
+
+#define V3_WARM		1024
+
+/* Another device, if there is one, that shares the process. */
+struct v3_second {
+	struct pci_dev *pdev;
+	struct arm_smmu_master *master;
+	struct arm_smmu_domain *domain;
+	struct iommu_sva *handle;
+};
+
+static void v3_bind_second(struct kunit *test, struct v3_second *second)
+{
+	struct v3_test *ctx = v3_test(test);
+
+	get_device(v3.dev);	/* pci_get_device() puts it */
+	second->pdev = pci_get_device(v3_ids[0].vendor, v3_ids[0].device,
+				      to_pci_dev(v3.dev));
+	if (!second->pdev)
+		return;
+	second->master = dev_iommu_priv_get(&second->pdev->dev);
+	KUNIT_ASSERT_EQ(test, v3_attach_device(second->master,
+					       &second->domain), 0);
+	second->handle = arm_smmu_sva_bind(&second->pdev->dev, ctx->mm, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(second->handle));
+}
+
+/* For both. */
+static void v3_set_all_ats(struct kunit *test, struct v3_second *second, bool on)
+{
+	v3_set_ats(test, on);
+	if (second->pdev)
+		v3_set_device_ats(second->master, second->domain, on);
+}
+
+static void v3_unbind_second(struct v3_second *second)
+{
+	if (!second->pdev)
+		return;
+	arm_smmu_sva_unbind(second->handle);
+	v3_detach_device(second->master, second->domain);
+	pci_dev_put(second->pdev);
+}
+
+static bool v3_is_of_warm_cache(const struct v3_cmd *cmd)
+{
+	if (v3.master->ats_enabled)
+		return cmd->opcode == V3_ATC_INV &&
+		       cmd->sid == v3.master->streams[0].id;
+	return cmd->opcode != V3_ATC_INV && cmd->opcode != V3_SYNC;
+}
+
+/* @entry: pages that are one entry of the cache, which a part of them flushes */
+static void v3_row(struct kunit *test, const char *what, unsigned int devices,
+		   unsigned int entry, u64 changed, u64 ms)
+{
+	u64 first = V3_BASE >> PAGE_SHIFT, sum = 0, start, last;
+	unsigned int i, page, waits = 0, left = V3_WARM;
+	DECLARE_BITMAP(warm, V3_WARM) = { };
+	struct v3_log *log = &v3_test(test)->log;
+
+	v3_stop(log);
+	for (i = 0; i < log->cmds; i++) {
+		struct v3_cmd *cmd = &log->cmd[i];
+
+		waits += cmd->opcode == V3_SYNC;
+		if (!v3_is_of_warm_cache(cmd))
+			continue;
+		start = cmd->everything ? 0 : cmd->start >> PAGE_SHIFT;
+		last = cmd->everything ? (TASK_SIZE - 1) >> PAGE_SHIFT :
+					 cmd->last >> PAGE_SHIFT;
+		start = round_down(start, entry);
+		last |= entry - 1;
+		sum += last - start + 1;
+		for (page = 0; page < V3_WARM; page++)
+			if (first + page >= start && first + page <= last)
+				left -= !test_and_set_bit(page, warm);
+	}
+	kunit_info(test, "row\t%s%s\t%u\t%u\t%u\t%llu\t%llu\t%u\t%llu\n",
+		   what, v3.master->ats_enabled ? "" : ", no ATS", devices,
+		   log->cmds, waits, changed, sum, left, ms);
+}
+
+static void v3_map_advised(struct kunit *test, unsigned long len, int advice)
+{
+	vm_munmap(V3_BASE, 3 * PMD_SIZE);
+	KUNIT_ASSERT_EQ(test, vm_mmap(NULL, V3_BASE, len,
+				      PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+				      0), V3_BASE);
+	KUNIT_ASSERT_EQ(test, do_madvise(current->mm, V3_BASE, len, advice), 0);
+	KUNIT_ASSERT_EQ(test, v3_write(V3_BASE, len), 0);
+}
+
+static void v3_munmap_row(struct kunit *test, unsigned int devices,
+			  unsigned long addr, unsigned int pages,
+			  const char *what)
+{
+	v3_map_advised(test, 3 * PMD_SIZE, MADV_NOHUGEPAGE);
+	v3_record(&v3_test(test)->log);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, pages * PAGE_SIZE), 0);
+	v3_row(test, what, devices, 1, pages, 0);
+}
+
+static void v3_rows(struct kunit *test, unsigned int devices)
+{
+	struct v3_test *ctx = v3_test(test);
+	unsigned long addr = V3_BASE + 4 * PAGE_SIZE;
+	unsigned int i;
+
+	v3_munmap_row(test, devices, V3_BASE + PMD_SIZE, 1, "munmap 1");
+	v3_munmap_row(test, devices, V3_BASE + PMD_SIZE, 4, "munmap 4");
+	v3_munmap_row(test, devices, V3_BASE + PMD_SIZE, 64, "munmap 64");
+	v3_munmap_row(test, devices, V3_BASE + PMD_SIZE, 512, "munmap 512");
+	v3_munmap_row(test, devices, addr + PAGE_SIZE, 4,
+		      "munmap 4, not aligned");
+
+	v3_map_advised(test, V3_WARM * PAGE_SIZE, MADV_NOHUGEPAGE);
+	v3_record(&ctx->log);
+	KUNIT_ASSERT_EQ(test, v3_fork(&ctx->child), 0);
+	v3_row(test, "fork", devices, 1, V3_WARM, 0);
+	v3_record(&ctx->log);
+	KUNIT_EXPECT_EQ(test, v3_write(addr, PAGE_SIZE), 0);
+	v3_row(test, "copy on write", devices, 1, 1, 0);
+	v3_exit_process(&ctx->child);
+
+	v3_map_advised(test, V3_WARM * PAGE_SIZE, MADV_NOHUGEPAGE);
+	v3_record(&ctx->log);
+	for (i = 0; i < 16; i += 2)
+		KUNIT_EXPECT_EQ(test, do_madvise(ctx->mm,
+						 V3_BASE + i * PAGE_SIZE,
+						 PAGE_SIZE, MADV_DONTNEED), 0);
+	v3_row(test, "MADV_DONTNEED, 8 of 16", devices, 1, 8, 0);
+
+	v3_map_advised(test, 2 * PMD_SIZE, MADV_HUGEPAGE);
+	v3_record(&ctx->log);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE, PAGE_SIZE), 0);
+	v3_row(test, "munmap 1 of a huge page", devices, PTRS_PER_PTE, 1, 0);
+}
+
+static void v3_what_it_costs(struct kunit *test)
+{
+	struct v3_second second = { };
+	unsigned int devices;
+
+	kunit_info(test, "row\toperation\tdevices\tcommands\twaits\tpages changed\tpages flushed\tleft of %u\tms\n",
+		   V3_WARM);
+	v3_bind_second(test, &second);
+	devices = second.pdev ? 2 : 1;
+	v3_rows(test, devices);
+	v3_set_all_ats(test, &second, true);
+	v3_rows(test, devices);
+	v3_set_all_ats(test, &second, false);
+	v3_unbind_second(&second);
+}
+
+/* How long a CPU waits for an SMMU that has stopped, or goes on after a while. */
+
+#define V3_STOP_MS	5000
+
+static void v3_go_on(struct work_struct *work)
+{
+	v3_enable_commands(true);
+}
+
+static void v3_what_a_stop_costs(struct kunit *test)
+{
+	struct v3_test *ctx = v3_test(test);
+	static DECLARE_DELAYED_WORK(go_on, v3_go_on);
+	struct v3_second second = { };
+	unsigned int i;
+	u64 begin;
+
+	v3_map_advised(test, V3_WARM * PAGE_SIZE, MADV_NOHUGEPAGE);
+	v3_bind_second(test, &second);
+	v3_set_all_ats(test, &second, true);
+	v3_enable_commands(false);
+	schedule_delayed_work(&go_on, msecs_to_jiffies(V3_STOP_MS));
+	for (i = 0; i < 2; i++) {
+		v3_record(&ctx->log);
+		begin = ktime_get_ns();
+		KUNIT_EXPECT_EQ(test, vm_munmap(V3_BASE + i * PAGE_SIZE,
+						PAGE_SIZE), 0);
+		v3_row(test, i ? "munmap 1, the next" :
+				 "munmap 1, IOMMU stopped",
+		       second.pdev ? 2 : 1, 1, 1,
+		       div_u64(ktime_get_ns() - begin, NSEC_PER_MSEC));
+	}
+	flush_delayed_work(&go_on);
+	v3_set_all_ats(test, &second, false);
+	v3_unbind_second(&second);
+	if (pci_is_quarantined(to_pci_dev(v3.dev)))
+		v3_replug(test);
 }
 
 struct v3_blocker {
@@ -1379,6 +1600,8 @@ static struct kunit_case v3_cases[] = {
 	KUNIT_CASE(v3_exit_then_unbind),
 	KUNIT_CASE(v3_unbind_waits_for_callbacks),
 	KUNIT_CASE(v3_completion_never_comes),
+	KUNIT_CASE(v3_what_it_costs),
+	KUNIT_CASE(v3_what_a_stop_costs),
 	{ }
 };
 

@@ -269,20 +269,20 @@ static void bind_to_cpu(int nr)
 static __thread sigjmp_buf jump;
 static __thread bool jumps;
 
-static void on_signal(int sig)
+static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	if (__atomic_load_n(&jumps, __ATOMIC_SEQ_CST))
 		siglongjmp(jump, 1);
 	/* Memory failure tells whoever made it.  All else is a bug here. */
-	if (sig == SIGSEGV)
+	if (sig != SIGBUS || info->si_code != BUS_MCEERR_AO)
 		signal(sig, SIG_DFL);
 }
 
 static void catch_signals(void)
 {
 	struct sigaction action = {
-		.sa_handler = on_signal,
-		.sa_flags = SA_NODEFER,
+		.sa_sigaction = on_signal,
+		.sa_flags = SA_NODEFER | SA_SIGINFO,
 	};
 
 	sigaction(SIGSEGV, &action, NULL);
@@ -2235,20 +2235,37 @@ static void tell(void)
 		       (long)(told - started));
 }
 
-/* Where its threads are in the kernel. */
-static void show_hang(pid_t pid)
+/* A file of a thread, as lines behind its path. */
+static void show_file(const char *task, const char *name)
 {
-	char path[64], where[128];
-	glob_t paths;
+	char path[96], text[1024], *line, *rest = text;
+
+	snprintf(path, sizeof(path), "%s/%s", task, name);
+	if (read_file(path, text, sizeof(text)))
+		return;
+	while ((line = strsep(&rest, "\n")))
+		if (*line)
+			ksft_print_msg("%s: %s\n", path, line);
+}
+
+/* Where these threads, and those of their children, are in the kernel. */
+static void show_hang(void)
+{
+	char path[96], name[32];
+	glob_t tasks;
 	size_t i;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/*/wchan", pid);
-	if (glob(path, 0, NULL, &paths))
+	if (glob("/proc/[0-9]*/task/[0-9]*", 0, NULL, &tasks))
 		return;
-	for (i = 0; i < paths.gl_pathc; i++)
-		if (!read_file(paths.gl_pathv[i], where, sizeof(where)))
-			ksft_print_msg("%s: %s\n", paths.gl_pathv[i], where);
-	globfree(&paths);
+	for (i = 0; i < tasks.gl_pathc; i++) {
+		snprintf(path, sizeof(path), "%s/comm", tasks.gl_pathv[i]);
+		if (read_file(path, name, sizeof(name)) ||
+		    strncmp(name, "mmu_notifier_fu", 15))
+			continue;
+		show_file(tasks.gl_pathv[i], "stat");
+		show_file(tasks.gl_pathv[i], "stack");
+	}
+	globfree(&tasks);
 }
 
 /* Waits for the end of an epoch, and ends it if it hangs. */
@@ -2267,7 +2284,7 @@ static enum verdict await(pid_t pid)
 		tell();
 		if (now() - changed < PATIENCE)
 			continue;
-		show_hang(pid);
+		show_hang();
 		kill(pid, SIGKILL);
 		/* If the kernel has lost it, it does not even die. */
 		sleep(1);
