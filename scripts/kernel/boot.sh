@@ -11,7 +11,7 @@
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
 # at the beginning of a block of code, such as behind a call. With -a, the machine has an
 # IOMMU, and behind it a device: AMD's, and one of so many FUNCTIONS with ATS, or on arm64
-# an SMMUv3, and 1 or 2 devices without. With -v, it has Intel's IOMMU in scalable mode, and behind
+# an SMMUv3, and 1 or 2 devices without; on powerpc, there is only the device. With -v, it has Intel's IOMMU in scalable mode, and behind
 # it so many DEVICES with ATS; QEMU is one that scripts/kernel/qemu.sh finds or gets. With -e, LOG.events
 # gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
 # than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
@@ -119,6 +119,15 @@ amd_iommu() {
 	args+=(-device edu,dma_mask=0xffffffffff)
 	for ((i = 0; i < functions; i++)); do
 		args+=(-device "$device,addr=0.$i,multifunction=on")
+	done
+}
+
+# One device with functions that no driver wants.
+testdev() {
+	local i
+
+	for ((i = 0; i < functions; i++)); do
+		args+=(-device "pci-testdev,addr=1.$i,multifunction=on")
 	done
 }
 
@@ -444,8 +453,8 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -z "$plugin" ] || ncpus=1 count=1
 choose_machine
 case $functions:$system in
-0:* | [12]:aarch64 | *:x86_64) ;;
-*) usage "-a $functions is for x86-64 kernels; arm64 has -a 1 and -a 2" ;;
+0:* | [12]:aarch64 | *:x86_64 | *:ppc64) ;;
+*) usage "-a $functions is for x86-64 and powerpc kernels; arm64 has -a 1 and -a 2" ;;
 esac
 [ "$devices:$system" = "0:$system" ] || [ "$system" = x86_64 ] || usage "-v $devices is for x86-64 kernels"
 need_packages "${packages[@]}"
@@ -459,6 +468,7 @@ machine
 case $functions:$system in
 0:*) ;;
 *:aarch64) for ((; functions > 0; functions--)); do args+=(-device "pci-testdev,bus=pcie.0"); done ;;
+*:ppc64) testdev ;;
 *) amd_iommu ;;
 esac
 [ "$devices" = 0 ] || intel_iommu

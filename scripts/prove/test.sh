@@ -25,7 +25,8 @@
 #
 # With ARCH=arm64: kunit, once more with contiguous hugetlb pages, control, and
 # smmu     the suites of the SMMUv3 driver, on QEMU's SMMU; where there is no base, found instead
-# With ARCH=riscv: kunit and control. With ARCH=powerpc, which needs TREE=7.3: kunit, found, control.
+# With ARCH=riscv: kunit and control. With ARCH=powerpc: kunit, control, and
+# ocxl     the suite of the OpenCAPI driver, whose link is memory; where there is no base, found instead
 # A kernel whose series has no tests yet: boots, the kernel builds and boots.
 #
 # TEST_ONLY="STEP..." runs only these, in that order. Each takes what it needs from git and from what it
@@ -45,7 +46,10 @@ arm64)
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control"
 	;;
 riscv) all_steps="kunit control" ;;
-powerpc) all_steps="kunit found control" ;;
+powerpc)
+	all_steps="kunit ocxl control"
+	[ -d "$BASE_DIR" ] || all_steps="kunit found control"
+	;;
 *)
 	work=$BUILD/test
 	all_steps="scripts sites base kunit reach amd vtd control mutants shell exports"
@@ -449,6 +453,13 @@ step_smmu() {
 	built series || return 0
 	run_suites "$work/smmu.log" arm_smmu_v3_sva 'arm_smmu_v3*' -a 1 -t 240 -e smmuv3_s1_range_inval
 	attempt "QEMU has invalidated what was decoded, in that order" as_invalidated "$work/smmu.log"
+}
+
+# --- ocxl -----------------------------------------------------------------
+
+step_ocxl() {
+	built series || return 0
+	run_suites "$work/ocxl.log" ocxl_link 'ocxl_link*' -a 2 -t 240
 }
 
 # --- control --------------------------------------------------------------
