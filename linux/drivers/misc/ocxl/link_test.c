@@ -7,10 +7,10 @@
  * A kretprobe of pnv_ocxl_tlb_invalidate() reads them each time that function
  * has come to its end.
  *
- * The firmware of powernv is not there.  Kprobes take the place of the functions
+ * The firmware of powernv is not there.  Kprobes take the place of functions
  * that call it or read its device tree.  In a guest, LPID and LPCR cannot be
- * read either, and kprobes skip the instructions that do.  All of link.c and
- * context.c runs, and so does pnv_ocxl_tlb_invalidate().
+ * read either, and kprobes skip the instructions that do.  The driver's own
+ * code runs, and so does pnv_ocxl_tlb_invalidate().
  *
  * The device is one that no driver wants, with functions that share the link.
  * The capabilities of OpenCAPI are put into its configuration space.
@@ -261,7 +261,7 @@ static void oc_reset_config(void)
 
 /* Shootdowns */
 
-/* The hardware of a link that needs its time.  Both CPUs can be waiting for it. */
+/* A link that needs its time.  All CPUs can be waiting for it. */
 static enum hrtimer_restart oc_hardware(struct hrtimer *timer)
 {
 	if (!READ_ONCE(oc.regs[OC_LNCH])) {
@@ -317,6 +317,8 @@ static u64 oc_field(u64 reg, unsigned int first, unsigned int last)
 static const char *oc_wrong(const struct oc_event *event, u64 pid, u64 addr)
 {
 	u64 lnch = event->lnch;
+	u64 size = PAGE_SHIFT == 16 ? 5 : 0;
+	bool all = !addr;
 
 	if (event->what != OC_LAUNCH)
 		return "no launch";
@@ -330,18 +332,18 @@ static const char *oc_wrong(const struct oc_event *event, u64 pid, u64 addr)
 		return "not for all caches";
 	if (oc_field(lnch, 3, 10))
 		return "for another partition";
-	if (oc_field(lnch, 11, 12) != !addr)
-		return addr ? "not for an address" : "not for all of the process";
+	if (oc_field(lnch, 11, 12) != all)
+		return all ? "not for all of the process" : "not for an address";
 	if (!oc_field(lnch, 13, 13))
 		return "not for a process";
 	if (oc_field(lnch, 14, 14) || oc_field(lnch, 18, 18) ||
 	    oc_field(lnch, 39, 40) || oc_field(lnch, 42, 63))
 		return "has other bits";
-	if (oc_field(lnch, 15, 17) != (PAGE_SIZE == SZ_64K ? 5 : 0))
+	if (oc_field(lnch, 15, 17) != size)
 		return "for another page size";
 	if (oc_field(lnch, 19, 38) != pid)
 		return "for another process";
-	if (oc_field(lnch, 41, 41) != !addr)
+	if (oc_field(lnch, 41, 41) != all)
 		return "another number of its kind";
 	if (event->ava != (addr ?: OC_POISON))
 		return "for another address";
@@ -375,7 +377,11 @@ static void oc_expect(struct kunit *test, struct mm_struct *mm,
 	oc_expect_from(test, 0, mm, start, pages);
 }
 
-#define OC_ALL	0, 0	/* start and pages */
+static void oc_expect_all(struct kunit *test, unsigned int from,
+			  struct mm_struct *mm)
+{
+	oc_expect_from(test, from, mm, 0, 1);
+}
 
 /* What takes the place of a function or an instruction */
 
@@ -397,7 +403,7 @@ static int oc_pre_handler(struct kprobe *kp, struct pt_regs *regs)
 	return 1;
 }
 
-/* With one, a probe is not optimized, and may change where execution goes on. */
+/* A probe with one is not optimized: it may change where execution goes on. */
 static void oc_post_handler(struct kprobe *kp, struct pt_regs *regs,
 			    unsigned long flags)
 {
@@ -490,7 +496,10 @@ static struct oc_instead oc_functions[] = {
 
 /* mfspr of LPID and LPCR: both are 0. */
 
-#define OC_MFSPR(spr)	(0x7c0002a6 | ((spr) & 0x1f) << 16 | ((spr) & 0x3e0) << 6)
+static u32 oc_mfspr_of(u32 spr)
+{
+	return 0x7c0002a6 | (spr & 0x1f) << 16 | (spr & 0x3e0) << 6;
+}
 
 static int oc_skip_mfspr(struct kprobe *kp, struct pt_regs *regs)
 {
@@ -513,7 +522,7 @@ static int oc_skip_in(void *function)
 		return -ENOENT;
 	for (at = addr - offset; at < addr - offset + size; at += 4) {
 		insn = *(u32 *)at & ~(0x1f << 21);
-		if (insn != OC_MFSPR(SPRN_LPID) && insn != OC_MFSPR(SPRN_LPCR))
+		if (insn != oc_mfspr_of(SPRN_LPID) && insn != oc_mfspr_of(SPRN_LPCR))
 			continue;
 		if (oc_mfsprs == ARRAY_SIZE(oc_mfspr))
 			return -ENOSPC;
@@ -575,7 +584,6 @@ static struct mm_struct *oc_new_mm(void)
 	return mm;
 }
 
-/* The functions are removed and found again; nothing of the link is left. */
 static int oc_find(unsigned int fn)
 {
 	oc.dev[fn] = pci_get_slot(oc.bus, PCI_DEVFN(oc.slot, fn));
@@ -586,14 +594,20 @@ static int oc_find(unsigned int fn)
 	return 0;
 }
 
+/* As the driver does when it is unbound from all functions */
+static void oc_leave(void)
+{
+	while (oc.joined)
+		ocxl_link_release(oc.dev[--oc.joined], oc.link);
+	oc.link = NULL;
+}
+
+/* The functions are removed and found again; nothing of the link is left. */
 static int oc_replug(void)
 {
 	unsigned int fn;
 
-	for (fn = 0; fn < oc.joined; fn++)
-		ocxl_link_release(oc.dev[fn], oc.link);
-	oc.joined = 0;
-	oc.link = NULL;
+	oc_leave();
 	pci_lock_rescan_remove();
 	for (fn = 0; fn < OC_FUNCTIONS; fn++) {
 		pci_stop_and_remove_bus_device(oc.dev[fn]);
@@ -742,7 +756,7 @@ static void oc_fork_and_write(struct kunit *test)
 	pid = kernel_clone(&args);
 	KUNIT_ASSERT_GT(test, pid, 0);
 	wait_for_completion(&child.ready);
-	oc_expect(test, mm, OC_ALL);
+	oc_expect_all(test, 0, mm);
 
 	oc_forget();
 	KUNIT_EXPECT_EQ(test, put_user(2, (u8 __user *)OC_FAR), 0);
@@ -765,7 +779,7 @@ static void oc_munmap_of_a_table(struct kunit *test)
 
 	oc_forget();
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, pages * PAGE_SIZE), 0);
-	oc_expect(test, mm, OC_ALL);
+	oc_expect_all(test, 0, mm);
 }
 
 static void oc_munmap_of_a_huge_page(struct kunit *test)
@@ -806,7 +820,7 @@ static void oc_ranges_of_all_sizes(struct kunit *test)
 	for (; pages < TASK_SIZE / PAGE_SIZE; pages *= 3) {
 		oc_forget();
 		oc_flush(own, TASK_SIZE - pages * PAGE_SIZE, TASK_SIZE);
-		oc_expect(test, own->mm, OC_ALL);
+		oc_expect_all(test, 0, own->mm);
 	}
 }
 
@@ -817,7 +831,7 @@ static void oc_ranges_that_wrap(struct kunit *test)
 
 	oc_forget();
 	oc_call(own, 0, ULONG_MAX);
-	oc_expect(test, own->mm, OC_ALL);
+	oc_expect_all(test, 0, own->mm);
 
 	oc_forget();
 	oc_call(own, ULONG_MAX - 3 * PAGE_SIZE + 1, ULONG_MAX);
@@ -826,7 +840,7 @@ static void oc_ranges_that_wrap(struct kunit *test)
 	/* There is no shootdown for just the page at address 0. */
 	oc_forget();
 	oc_call(own, 0, PAGE_SIZE);
-	oc_expect(test, own->mm, OC_ALL);
+	oc_expect_all(test, 0, own->mm);
 
 	/* What is in a page in part is flushed, too. */
 	oc_forget();
@@ -857,7 +871,7 @@ static void oc_nothing_for_other_processes(struct kunit *test)
 	kthread_use_mm(ctx->own.mm);
 }
 
-static void oc_waits_for_each_page(struct kunit *test)
+static void oc_waits_until_it_is_done(struct kunit *test)
 {
 	oc_map(test, OC_BASE, 8);
 	oc.state = OC_SLOW;
@@ -944,7 +958,7 @@ static void oc_nothing_for_a_link_that_snoops(struct kunit *test)
 	struct oc_test *ctx = oc_test(test);
 
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
-	ocxl_link_release(oc.dev[--oc.joined], oc.link);
+	oc_leave();
 	oc.snoops = true;
 	KUNIT_ASSERT_EQ(test, oc_setup(), 0);
 	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->own), 0);
@@ -1012,7 +1026,7 @@ static void oc_attach_begins_with_a_flush(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
 	oc_forget();
 	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->own), 0);
-	oc_expect(test, ctx->own.mm, OC_ALL);
+	oc_expect_all(test, 0, ctx->own.mm);
 	KUNIT_EXPECT_FALSE(test, oc.event[0].valid);
 	KUNIT_EXPECT_EQ(test, be32_to_cpu(oc.spa[OC_PASID].software_state),
 			BIT(31));
@@ -1037,7 +1051,7 @@ static void oc_detach_then_exit(struct kunit *test)
 	KUNIT_ASSERT_LT(test, i, oc.events);
 	KUNIT_EXPECT_FALSE(test, oc.event[i].valid);
 	KUNIT_EXPECT_EQ(test, oc.event[i].pasid, (u32)OC_PASID);
-	oc_expect_from(test, i + 1, ctx->own.mm, OC_ALL);
+	oc_expect_all(test, i + 1, ctx->own.mm);
 
 	oc_forget();
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, PAGE_SIZE), 0);
@@ -1076,7 +1090,7 @@ static void oc_exit_then_detach(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_count(OC_TERMINATE), 0U);
 	i = oc_first(OC_CLEAR_CACHE);
 	KUNIT_EXPECT_EQ(test, i, 0U);
-	oc_expect_from(test, i + 1, mm, OC_ALL);
+	oc_expect_all(test, i + 1, mm);
 	mmdrop(mm);
 }
 
@@ -1147,7 +1161,7 @@ static void oc_without_a_notifier(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, attached, -EINTR);
 	KUNIT_EXPECT_EQ(test, added, -EINTR);
 	KUNIT_EXPECT_EQ(test, oc.events, 0U);
-	KUNIT_EXPECT_EQ(test, oc.spa[OC_PASID].software_state, 0U);
+	KUNIT_EXPECT_FALSE(test, oc.spa[OC_PASID].software_state);
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->context.copros), copros);
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), refs);
 	KUNIT_EXPECT_EQ(test, ocxl_link_remove_pe(oc.link, OC_PASID), -EINVAL);
@@ -1155,7 +1169,7 @@ static void oc_without_a_notifier(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_attach(&ctx->own), 0);
 	oc_map(test, OC_BASE, 1);
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, PAGE_SIZE), 0);
-	oc_expect(test, mm, OC_ALL);
+	oc_expect_all(test, 0, mm);
 }
 
 /* A link that does not answer */
@@ -1165,8 +1179,8 @@ static void oc_link_never_answers(struct kunit *test)
 	struct oc_test *ctx = oc_test(test);
 	struct kmsg_dump_iter begin = oc_now();
 	char text[100];
+	int fn, ret;
 	void *link;
-	int fn;
 
 	oc_join(test);
 	oc_map(test, OC_BASE, 8);
@@ -1176,7 +1190,7 @@ static void oc_link_never_answers(struct kunit *test)
 	oc_flush(&ctx->own, OC_BASE + PAGE_SIZE, OC_BASE + 5 * PAGE_SIZE);
 	/* One launch, one wait, and no DMA from here on. */
 	oc_expect_cut_off(test);
-	KUNIT_EXPECT_EQ(test, oc_count(OC_LAUNCH), 1U);
+	KUNIT_ASSERT_EQ(test, oc_count(OC_LAUNCH), 1U);
 	KUNIT_EXPECT_EQ(test, oc.event[0].ret, -ETIMEDOUT);
 	KUNIT_EXPECT_EQ(test, oc_count(OC_DISABLE), OC_FUNCTIONS * OC_AFUS);
 	KUNIT_EXPECT_TRUE(test, oc.event[oc.events - 1].valid);
@@ -1195,9 +1209,15 @@ static void oc_link_never_answers(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_count(OC_LAUNCH), 0U);
 	KUNIT_EXPECT_EQ(test, oc_said(begin, "cannot flush PASID"), OC_FUNCTIONS);
 
-	/* Neither the next driver nor a function that comes later undoes it. */
-	pci_set_master(oc.dev[0]);
-	KUNIT_EXPECT_EQ(test, ocxl_link_setup(oc.dev[0], 0, &link), -EIO);
+	/* To bind the driver once more does not undo it. */
+	oc_leave();
+	for (fn = 0; fn < OC_FUNCTIONS; fn++) {
+		pci_set_master(oc.dev[fn]);
+		ret = ocxl_link_setup(oc.dev[fn], 0, &link);
+		KUNIT_EXPECT_EQ(test, ret, -EIO);
+		if (!ret)
+			ocxl_link_release(oc.dev[fn], link);
+	}
 	oc_expect_cut_off(test);
 
 	KUNIT_ASSERT_EQ(test, oc_replug(), 0);
@@ -1205,7 +1225,7 @@ static void oc_link_never_answers(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, oc_setup(), 0);
 	oc_forget();
 	KUNIT_EXPECT_EQ(test, oc_attach(&ctx->own), 0);
-	oc_expect(test, ctx->own.mm, OC_ALL);
+	oc_expect_all(test, 0, ctx->own.mm);
 	oc_map(test, OC_BASE, 2);
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, PAGE_SIZE), 0);
 	oc_expect(test, ctx->own.mm, OC_BASE, 1);
@@ -1302,7 +1322,7 @@ static struct kunit_case oc_cases[] = {
 	KUNIT_CASE(oc_ranges_of_all_sizes),
 	KUNIT_CASE(oc_ranges_that_wrap),
 	KUNIT_CASE(oc_nothing_for_other_processes),
-	KUNIT_CASE(oc_waits_for_each_page),
+	KUNIT_CASE(oc_waits_until_it_is_done),
 	KUNIT_CASE(oc_two_cpus_at_once),
 	KUNIT_CASE(oc_nothing_for_a_link_that_snoops),
 	KUNIT_CASE(oc_attach_begins_with_a_flush),
@@ -1358,9 +1378,7 @@ static void oc_exit(struct kunit *test)
 	oc_detach(&ctx->other);
 	if (oc.link && oc.link->quarantined)
 		KUNIT_EXPECT_EQ(test, oc_replug(), 0);
-	while (oc.joined)
-		ocxl_link_release(oc.dev[--oc.joined], oc.link);
-	oc.link = NULL;
+	oc_leave();
 	/* A case that gave up took its thread, and the mm with it. */
 	if (ctx->own.mm && current->mm == ctx->own.mm) {
 		kthread_unuse_mm(ctx->own.mm);
