@@ -3,7 +3,7 @@
 # Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants drivers bench debug check model report clean
+.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants drivers kvm bench debug check model report clean
 .NOTPARALLEL:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
 	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
 	@echo 'make drivers   commands of the AMD, VT-d and SMMUv3 drivers        scripts/measure/drivers.sh'
+	@echo 'make kvm       the APIC access page of KVM on VMX, in Bochs        scripts/prove/kvm.sh'
 	@echo 'make bench     what the callback costs                             scripts/measure/bench.sh'
 	@echo 'make report    all of this as a page with pictures                 scripts/report/report.sh'
 	@echo 'make clean     remove build/                                       scripts/tree/tree.sh'
@@ -77,6 +78,9 @@ mutants:
 
 drivers:
 	@scripts/measure/drivers.sh
+
+kvm:
+	@scripts/prove/kvm.sh
 
 bench:
 	@scripts/measure/bench.sh

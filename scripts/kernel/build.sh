@@ -8,8 +8,8 @@
 # Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
 # beside it, in build/x86_64, and series/bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
 # in build/arm64, and so with ARCH=riscv or powerpc. All states share that directory: what is the same in two of them is compiled once, and
-# ccache has the rest. STATE-bench, -none and -debug have one of their own, build/x86_64-bench
-# and so on, and configs/bench.config, none.config or debug.config over the other files.
+# ccache has the rest. STATE-bench, -none, -debug and -kvm have one of their own, build/x86_64-bench
+# and so on, and configs/bench.config, none.config or debug.config over the other files, or kvm.config alone.
 # trees/TREE/kernel.config and trees/TREE/ARCH.config come on top, if a kernel has them. What is
 # compiled is in build/source; changes in build/linux that are not committed are part of the series.
 #
@@ -26,6 +26,7 @@ obj=$BUILD/$arch
 objects_only=("${@:2}")
 tag=${state%-none} # what is compiled
 tag=${tag%-debug}
+tag=${tag%-kvm}
 case $state in
 *-bench)
 	fragments+=("$CONFIG_DIR/bench.config")
@@ -39,12 +40,18 @@ case $state in
 	fragments+=("$CONFIG_DIR/debug.config")
 	obj=$obj-debug
 	;;
+*-kvm)
+	fragments=("$CONFIG_DIR/kvm.config")
+	obj=$obj-kvm
+	;;
 esac
 for fragment in "$TREE_DIR/kernel.config" "$TREE_DIR/$arch.config"; do
 	[ ! -f "$fragment" ] || fragments+=("$fragment")
 done
 image= # a bzImage, too
-[ "$state-$arch" != series-x86_64 ] || image=1
+case $state-$arch in
+series-x86_64 | series-kvm-x86_64) image=1 ;;
+esac
 running=$obj/.running   # there while make is
 built=$obj/.built       # the state that was built last
 warnings=$obj/.warnings # object<TAB>warning, of all that is in obj
@@ -229,7 +236,7 @@ build() {
 }
 
 case $state in
-stock | base | series | base-none | series-none | series-debug) ;;
+stock | base | series | base-none | series-none | series-debug | series-kvm) ;;
 *)
 	[[ " ${derived_states[*]} " = *" $state "* ]] ||
 		die "there is no state '$state'; usage: build.sh [STATE [OBJECT...]]; STATE is stock, base, series or one of ${derived_states[*]}"
