@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # kvm.sh: the APIC access page of KVM on VMX is never in the VMCS of a vCPU that enters the
-# guest once the page may be freed (drivers, patch 14).
+# guest once the page may be freed (drivers, patch 16).
 #
 # Bochs, which emulates VMX and two CPUs in software, boots the series with configs/kvm.config
 # (build/kernels/series-kvm). There, kvm/apic_page.c runs a virtual machine, and takes the page
@@ -117,7 +117,7 @@ results() {
 }
 
 complaint() {
-	grep -aE -m 1 'Kernel panic|BUG: |WARNING: |Oops|general protection fault|init: .*signal' <(tested) || :
+	grep -aE -m 1 'Kernel panic|BUG: |kernel BUG at|WARNING: |Oops|general protection fault|init: .*signal' <(tested) || :
 }
 
 judge() {
@@ -131,7 +131,7 @@ judge() {
 		echo "not ok - the kernel says: $line"
 		failed=$((failed + 1))
 	elif ! grep -qa 'reboot: System halted' "$console"; then
-		echo "not ok - Bochs has ended: $(grep -a 'PANIC\|>>' "$work/bochs.log" | tail -n 1)"
+		echo "not ok - Bochs has ended; $(short "$work/bochs.log") may say why"
 		failed=$((failed + 1))
 	fi
 	echo "$passed passed, $failed failed"
