@@ -15,6 +15,7 @@
 #include <kunit/test.h>
 #include <linux/completion.h>
 #include <linux/delay.h>
+#include <linux/kallsyms.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/mempolicy.h>
@@ -35,6 +36,75 @@
 /* Bits in both bytes of the PASID that the command has apart. */
 #define V2_PASID	0x123
 #define V2_PASIDS	0x200
+
+/* What the driver has allocated, and not yet freed. */
+
+enum { V2_DEVICE_STATE, V2_PASID_STATE, V2_FAULT, V2_KINDS };
+
+static const struct {
+	const char *by;
+	size_t size;
+} v2_kinds[V2_KINDS] = {
+	[V2_DEVICE_STATE] = { "amd_iommu_init_device",
+			      sizeof(struct device_state) },
+	[V2_PASID_STATE] = { "amd_iommu_bind_pasid",
+			     sizeof(struct pasid_state) },
+	[V2_FAULT] = { "ppr_notifier", sizeof(struct fault) },
+};
+
+static struct {
+	raw_spinlock_t lock;
+	int nr[V2_KINDS];
+	struct {
+		const void *ptr;
+		unsigned int kind;
+	} live[64];
+} v2_heap = {
+	.lock = __RAW_SPIN_LOCK_UNLOCKED(v2_heap.lock),
+};
+
+static void v2_allocated(void *ignore, unsigned long call_site,
+			 const void *ptr, size_t bytes_req, size_t bytes_alloc,
+			 gfp_t gfp_flags, int node)
+{
+	char name[KSYM_NAME_LEN];
+	unsigned long flags;
+	unsigned int i, kind;
+
+	for (kind = 0; kind < V2_KINDS; kind++)
+		if (bytes_req == v2_kinds[kind].size && ptr &&
+		    !lookup_symbol_name(call_site, name) &&
+		    !strcmp(name, v2_kinds[kind].by))
+			break;
+	if (kind == V2_KINDS)
+		return;
+	raw_spin_lock_irqsave(&v2_heap.lock, flags);
+	v2_heap.nr[kind]++;
+	for (i = 0; i < ARRAY_SIZE(v2_heap.live); i++) {
+		if (v2_heap.live[i].ptr)
+			continue;
+		v2_heap.live[i].kind = kind;
+		WRITE_ONCE(v2_heap.live[i].ptr, ptr);
+		break;
+	}
+	raw_spin_unlock_irqrestore(&v2_heap.lock, flags);
+}
+
+static void v2_freed(void *ignore, unsigned long call_site, const void *ptr)
+{
+	unsigned long flags;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(v2_heap.live); i++)
+		if (ptr && READ_ONCE(v2_heap.live[i].ptr) == ptr)
+			break;
+	if (i == ARRAY_SIZE(v2_heap.live))
+		return;
+	raw_spin_lock_irqsave(&v2_heap.lock, flags);
+	v2_heap.nr[v2_heap.live[i].kind]--;
+	v2_heap.live[i].ptr = NULL;
+	raw_spin_unlock_irqrestore(&v2_heap.lock, flags);
+}
 
 /* The test device. */
 
@@ -196,13 +266,19 @@ static int v2_suite_init(struct kunit_suite *suite)
 	v2.ops = v2.bus->ops;
 	pci_dev_put(pdev);
 	v2_replug(true);
+	WARN_ON(register_trace_kmalloc(v2_allocated, NULL));
+	WARN_ON(register_trace_kfree(v2_freed, NULL));
 	return 0;
 }
 
 static void v2_suite_exit(struct kunit_suite *suite)
 {
-	if (v2.bus)
-		v2_replug(false);
+	if (!v2.bus)
+		return;
+	unregister_trace_kfree(v2_freed, NULL);
+	unregister_trace_kmalloc(v2_allocated, NULL);
+	tracepoint_synchronize_unregister();
+	v2_replug(false);
 }
 
 /* The test process. */
@@ -383,6 +459,14 @@ struct v2_flush {
 	bool everything;
 };
 
+/* What has to be the same before and after. */
+struct v2_census {
+	int users, grabbed;	/* mm_users and mm_count of the process */
+	int references;		/* of PASIDs to the state of the device */
+	int domains;		/* identifiers in use */
+	int allocated[V2_KINDS];
+};
+
 struct v2_test {
 	struct mm_struct *mm;
 	struct v2_process proc;
@@ -392,6 +476,8 @@ struct v2_test {
 	struct amd_iommu *iommu;
 	unsigned int devices;	/* in the group, all with ATS */
 	bool device, bound;
+	struct mm_struct *grabbed;	/* mm, also after the process */
+	struct v2_census before;
 
 	u32 tail;		/* where the recording starts */
 	unsigned int cmds;
@@ -772,6 +858,103 @@ static u64 v2_gcr3_of(struct mm_struct *mm)
 	return __pa(mm_device_pgd(mm)) | GCR3_VALID;
 }
 
+/* Threads of the case. */
+
+struct v2_worker {
+	struct v2_test *ctx;
+	struct mm_struct *mm;
+	unsigned long addr;
+	unsigned int rounds;
+	atomic_t *gate;		/* to start with the others */
+	int ret;
+	struct completion done;
+};
+
+static int v2_run_on(int (*fn)(void *), struct v2_worker *w, unsigned int cpu)
+{
+	struct task_struct *task = kthread_create(fn, w, "v2_work");
+
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	init_completion(&w->done);
+	kthread_bind(task, cpu);
+	wake_up_process(task);
+	return 0;
+}
+
+/* What is allocated, and who holds what. */
+
+static int v2_references(struct v2_test *ctx)
+{
+	struct device_state *dev_state;
+	int count;
+
+	dev_state = get_device_state(get_pci_sbdf_id(ctx->pdev));
+	if (!dev_state)
+		return 0;
+	count = atomic_read(&dev_state->count) - 1;
+	put_device_state(dev_state);
+	return count;
+}
+
+static int v2_use_another_mm(void *data)
+{
+	struct v2_worker *w = data;
+
+	kthread_use_mm(w->mm);
+	kthread_unuse_mm(w->mm);
+	kthread_complete_and_exit(&w->done, 0);
+}
+
+/* An idle CPU holds the mm_struct that it had last: let that be another one. */
+static void v2_drop_lazy_references(void)
+{
+	struct mm_struct *other = mm_alloc();
+	struct v2_worker w = { .mm = other };
+	unsigned int cpu;
+
+	if (!other)
+		return;
+	for_each_online_cpu(cpu)
+		if (!v2_run_on(v2_use_another_mm, &w, cpu))
+			wait_for_completion(&w.done);
+	mmput(other);
+}
+
+static void v2_count(struct v2_test *ctx, struct v2_census *now)
+{
+	unsigned int kind;
+
+	flush_workqueue(iommu_wq);
+	v2_drop_lazy_references();
+	now->users = atomic_read(&ctx->grabbed->mm_users);
+	now->grabbed = atomic_read(&ctx->grabbed->mm_count);
+	now->references = v2_references(ctx);
+	now->domains = bitmap_weight(amd_iommu_pd_alloc_bitmap, MAX_DOMAIN_ID);
+	for (kind = 0; kind < V2_KINDS; kind++)
+		now->allocated[kind] = READ_ONCE(v2_heap.nr[kind]);
+}
+
+static void v2_expect_count(struct kunit *test, const struct v2_census *before)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_census now;
+	unsigned int kind, tries = 100;
+
+	/* A thread that ends drops the mm_struct a little later. */
+	do {
+		v2_count(ctx, &now);
+	} while (now.grabbed > before->grabbed && --tries);
+	KUNIT_EXPECT_EQ(test, now.users, before->users);
+	KUNIT_EXPECT_EQ(test, now.grabbed, before->grabbed);
+	KUNIT_EXPECT_EQ(test, now.references, before->references);
+	KUNIT_EXPECT_EQ(test, now.domains, before->domains);
+	for (kind = 0; kind < V2_KINDS; kind++)
+		KUNIT_EXPECT_EQ_MSG(test, now.allocated[kind],
+				    before->allocated[kind], "of %s()",
+				    v2_kinds[kind].by);
+}
+
 /* What each operation flushes. */
 
 static void v2_munmap(struct kunit *test)
@@ -1085,11 +1268,30 @@ static void v2_pasids_of_the_process_that_changed(struct kunit *test)
 	amd_iommu_unbind_pasid(ctx->pdev, second);
 }
 
+/* An IOMMU that does not work off its commands, and then does. */
+
+static void v2_stop_iommu(struct amd_iommu *iommu)
+{
+	u64 ctrl = readq(iommu->mmio_base + MMIO_CONTROL_OFFSET);
+
+	writeq(ctrl & ~BIT_ULL(CONTROL_CMDBUF_EN),
+	       iommu->mmio_base + MMIO_CONTROL_OFFSET);
+}
+
+static void v2_start_iommu(struct amd_iommu *iommu)
+{
+	u64 ctrl = readq(iommu->mmio_base + MMIO_CONTROL_OFFSET);
+
+	writeq(ctrl | BIT_ULL(CONTROL_CMDBUF_EN),
+	       iommu->mmio_base + MMIO_CONTROL_OFFSET);
+}
+
 /* What the driver says. */
 static struct {
 	const char *device;
 	char range[32];
 	unsigned int reports, timeouts, full, warnings;
+	struct amd_iommu *resume;	/* works again from the first "full" on */
 } v2_said;
 
 static void v2_console(void *ignore, const char *text, size_t len)
@@ -1100,8 +1302,11 @@ static void v2_console(void *ignore, const char *text, size_t len)
 		v2_said.reports++;
 	if (strnstr(text, "Completion-Wait loop timed out", len))
 		v2_said.timeouts++;
-	if (strnstr(text, "Command buffer timeout", len))
+	if (strnstr(text, "Command buffer timeout", len)) {
 		v2_said.full++;
+		if (v2_said.resume)
+			v2_start_iommu(v2_said.resume);
+	}
 	if (strnstr(text, "WARNING: CPU", len))
 		v2_said.warnings++;
 }
@@ -1146,6 +1351,20 @@ static void v2_free(struct v2_test *ctx)
 	amd_iommu_free_device(ctx->pdev);
 }
 
+/* The device asks for a page. */
+static int v2_fault(struct v2_test *ctx, u32 pasid, u64 address, u16 tag)
+{
+	struct amd_iommu_fault fault = {
+		.address = address,
+		.pasid = pasid,
+		.sbdf = get_pci_sbdf_id(ctx->pdev),
+		.tag = tag | BIT(9),	/* the last of its group */
+		.flags = PPR_FAULT_USER | PPR_FAULT_READ | PPR_FAULT_WRITE,
+	};
+
+	return ppr_notifier(&ppr_nb, 0, &fault);
+}
+
 static void v2_bind_and_unbind(struct kunit *test)
 {
 	struct v2_test *ctx = v2_test(test);
@@ -1181,6 +1400,117 @@ static void v2_bind_what_is_bound(struct kunit *test)
 	v2_expect_no_command(test);
 	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
 }
+
+/* Nothing is bound, registered, kept or sent. */
+static void v2_expect_no_bind(struct kunit *test, u32 pasid,
+			      struct task_struct *task, int error)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_census before;
+
+	v2_count(ctx, &before);
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, pasid, task),
+			error);
+	v2_expect_no_command(test);
+	v2_expect_count(test, &before);
+}
+
+static void v2_bind_fails(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_process child = { };
+
+	/* Out of range, not free, no process, one that has exited. */
+	v2_expect_no_bind(test, V2_PASIDS, ctx->proc.task, -EINVAL);
+	v2_expect_no_bind(test, V2_PASID, ctx->proc.task, -ENOMEM);
+	v2_expect_no_bind(test, V2_PASID + 1, current, -ENOMEM);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	complete(&child.leave);
+	while (!READ_ONCE(child.task->exit_state))
+		usleep_range(100, 200);
+	v2_expect_no_bind(test, V2_PASID + 1, child.task, -ENOMEM);
+	put_task_struct(child.task);
+
+	/* A signal interrupts mmu_notifier_register(), if there are mappings. */
+	v2_map_small(test, SZ_64K);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	allow_signal(SIGUSR1);
+	KUNIT_EXPECT_EQ(test, send_sig(SIGUSR1, current, 1), 0);
+	v2_expect_no_bind(test, V2_PASID + 1, child.task, -EINTR);
+	flush_signals(current);
+	disallow_signal(SIGUSR1);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID + 1), 0ULL);
+
+	/* Whoever comes next, can have it. */
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, V2_PASID + 1,
+						   child.task), 0);
+	amd_iommu_unbind_pasid(ctx->pdev, V2_PASID + 1);
+	v2_exit_process(&child);
+
+	/* The state of the device is there already, and later it is not. */
+	KUNIT_EXPECT_NE(test, amd_iommu_init_device(ctx->pdev, V2_PASIDS), 0);
+	KUNIT_EXPECT_EQ(test, amd_iommu_init_device(ctx->pdev, 0), -EINVAL);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
+	v2_free(ctx);
+	v2_expect_no_bind(test, V2_PASID, ctx->proc.task, -EINVAL);
+}
+
+#ifdef CONFIG_FAULT_INJECTION
+/* Memory of interrupt context, so that it is the one that fails by default. */
+static void v2_no_memory(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	int max_glx = amd_iommu_max_glx_val, ret;
+	const u32 last = PASID_MASK;
+	struct v2_census before;
+	unsigned int nth, fired;
+
+	v2_free(ctx);
+	amd_iommu_max_glx_val = 1;
+	v2_count(ctx, &before);
+	for (nth = 1, fired = 1; fired; nth++) {
+		KUNIT_ASSERT_EQ(test, amd_iommu_init_device(ctx->pdev, last + 1),
+				0);
+		ctx->device = true;
+		ctx->domain = ctx->dev_data->domain;
+		WRITE_ONCE(current->fail_nth, nth);
+		ret = amd_iommu_bind_pasid(ctx->pdev, last, ctx->proc.task);
+		fired = !READ_ONCE(current->fail_nth);
+		WRITE_ONCE(current->fail_nth, 0);
+		KUNIT_EXPECT_EQ(test, ret, fired ? -ENOMEM : 0);
+		KUNIT_EXPECT_EQ(test, v2_references(ctx), fired ? 1 : 2);
+		KUNIT_EXPECT_EQ(test, mm_has_secondary_tlb(ctx->mm), !fired);
+		if (fired)
+			KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, last,
+								   ctx->proc.task),
+					0);
+
+		/* A page request that cannot be stored: the device may retry. */
+		v2_map_small(test, PMD_SIZE);
+		v2_record(test);
+		WRITE_ONCE(current->fail_nth, 1);
+		KUNIT_EXPECT_NE(test, v2_fault(ctx, last, V2_BASE, 11),
+				NOTIFY_OK);
+		KUNIT_EXPECT_EQ(test, READ_ONCE(current->fail_nth), 0U);
+		WRITE_ONCE(current->fail_nth, 0);
+		KUNIT_EXPECT_EQ(test, v2_stop(test), 1U);
+		KUNIT_EXPECT_EQ(test, ctx->cmd[0].opcode,
+				(unsigned int)V2_COMPLETE_PPR_REQUEST);
+		KUNIT_EXPECT_EQ(test, ctx->cmd[0].response, 0);
+		v2_free(ctx);
+		v2_expect_count(test, &before);
+	}
+	/* The table of PASIDs, and that of GCR3 entries. */
+	KUNIT_EXPECT_EQ(test, nth - 2, 2U);
+	amd_iommu_max_glx_val = max_glx;
+}
+#else
+static void v2_no_memory(struct kunit *test)
+{
+	kunit_skip(test, "needs CONFIG_FAULT_INJECTION");
+}
+#endif
 
 /*
  * When the process exits, the device loses it before it loses its memory: one
@@ -1262,19 +1592,6 @@ static void v2_unbind_while_exiting(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, pasid), 0ULL);
 		v2_exit_process(&child);
 	}
-}
-
-static int v2_references(struct v2_test *ctx)
-{
-	struct device_state *dev_state;
-	int count;
-
-	dev_state = get_device_state(get_pci_sbdf_id(ctx->pdev));
-	if (!dev_state)
-		return 0;
-	count = atomic_read(&dev_state->count) - 1;
-	put_device_state(dev_state);
-	return count;
 }
 
 static void v2_unbind_what_is_not_bound(struct kunit *test)
@@ -1473,19 +1790,6 @@ static void v2_remove_one_of_two(struct kunit *test)
 }
 
 /* Faults of the device. */
-
-static int v2_fault(struct v2_test *ctx, u32 pasid, u64 address, u16 tag)
-{
-	struct amd_iommu_fault fault = {
-		.address = address,
-		.pasid = pasid,
-		.sbdf = get_pci_sbdf_id(ctx->pdev),
-		.tag = tag | BIT(9),	/* the last of its group */
-		.flags = PPR_FAULT_USER | PPR_FAULT_READ | PPR_FAULT_WRITE,
-	};
-
-	return ppr_notifier(&ppr_nb, 0, &fault);
-}
 
 /* One of the commands recorded is the response to a fault. */
 static void v2_expect_response(struct kunit *test, u16 tag, u8 response)
@@ -1703,22 +2007,6 @@ static void v2_remove_while_faulting(struct kunit *test)
 
 /* Waiting, and an IOMMU that does not answer. */
 
-static void v2_stop_iommu(struct amd_iommu *iommu)
-{
-	u64 ctrl = readq(iommu->mmio_base + MMIO_CONTROL_OFFSET);
-
-	writeq(ctrl & ~BIT_ULL(CONTROL_CMDBUF_EN),
-	       iommu->mmio_base + MMIO_CONTROL_OFFSET);
-}
-
-static void v2_start_iommu(struct amd_iommu *iommu)
-{
-	u64 ctrl = readq(iommu->mmio_base + MMIO_CONTROL_OFFSET);
-
-	writeq(ctrl | BIT_ULL(CONTROL_CMDBUF_EN),
-	       iommu->mmio_base + MMIO_CONTROL_OFFSET);
-}
-
 static bool v2_is_master(struct pci_dev *pdev)
 {
 	u16 cmd;
@@ -1753,13 +2041,13 @@ static void v2_leave_quarantine(struct kunit *test)
 	struct v2_test *ctx = v2_test(test);
 
 	v2_start_iommu(ctx->iommu);
-	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, V2_PASID + 1,
-						   ctx->proc.task), -EIO);
+	v2_expect_no_bind(test, V2_PASID + 1, ctx->proc.task, -EIO);
 	v2_unbind(ctx);
 	v2_free(ctx);
 	KUNIT_EXPECT_EQ(test, amd_iommu_init_device(ctx->pdev, V2_PASIDS),
 			-EIO);
 	v2_unplug();
+	KUNIT_EXPECT_EQ(test, kref_read(&ctx->pdev->dev.kobj.kref), 1U);
 	pci_dev_put(ctx->pdev);
 	v2_plug();
 	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
@@ -1775,15 +2063,6 @@ static void v2_leave_quarantine(struct kunit *test)
 	v2_expect_exact_flush(test, V2_BASE, SZ_4K);
 }
 
-struct v2_worker {
-	struct v2_test *ctx;
-	unsigned long addr;
-	unsigned int rounds;
-	atomic_t *gate;		/* to start with the others */
-	int ret;
-	struct completion done;
-};
-
 static int v2_flush_thread(void *data)
 {
 	struct v2_worker *w = data;
@@ -1791,18 +2070,6 @@ static int v2_flush_thread(void *data)
 	w->ret = amd_iommu_flush_range(&w->ctx->domain->domain, V2_PASID,
 				       w->addr, PAGE_SIZE);
 	kthread_complete_and_exit(&w->done, 0);
-}
-
-static int v2_run_on(int (*fn)(void *), struct v2_worker *w, unsigned int cpu)
-{
-	struct task_struct *task = kthread_create(fn, w, "v2_work");
-
-	if (IS_ERR(task))
-		return PTR_ERR(task);
-	init_completion(&w->done);
-	kthread_bind(task, cpu);
-	wake_up_process(task);
-	return 0;
 }
 
 /*
@@ -2054,6 +2321,128 @@ static void v2_command_buffer_full(struct kunit *test)
 	v2_expect_no_command(test);
 	v2_expect_quarantine(test, ctx->pdev);
 	v2_listen_no_more();
+	v2_leave_quarantine(test);
+}
+
+/* Fill the command buffer with up to @n responses to nobody. */
+static unsigned int v2_fill(struct v2_test *ctx, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		if (amd_iommu_complete_ppr(ctx->pdev, V2_PASID, 1, 0))
+			break;
+	return i;
+}
+
+/* A page that the device has, when it goes back to the allocator. */
+static struct {
+	struct page *page;
+	struct pci_dev *pdev;
+	unsigned int freed, reachable;
+} v2_watched;
+
+static void v2_page_is_free(void *ignore, struct page *page, unsigned int order)
+{
+	if (page != v2_watched.page)
+		return;
+	v2_watched.freed++;
+	v2_watched.reachable += v2_is_master(v2_watched.pdev);
+}
+
+static void v2_watch(struct kunit *test, unsigned long addr)
+{
+	struct page *page;
+
+	memset(&v2_watched, 0, sizeof(v2_watched));
+	v2_watched.pdev = v2_test(test)->pdev;
+	pci_set_master(v2_watched.pdev);
+	KUNIT_EXPECT_TRUE(test, v2_is_master(v2_watched.pdev));
+	KUNIT_ASSERT_EQ(test, get_user_pages_fast(addr, 1, FOLL_WRITE, &page),
+			1);
+	v2_watched.page = page;
+	put_page(page);
+	WARN_ON(register_trace_mm_page_free(v2_page_is_free, NULL));
+}
+
+/* It is free, and was not before the device had lost its memory. */
+static void v2_expect_freed_late(struct kunit *test)
+{
+	unregister_trace_mm_page_free(v2_page_is_free, NULL);
+	tracepoint_synchronize_unregister();
+	KUNIT_EXPECT_EQ(test, v2_watched.freed, 1U);
+	KUNIT_EXPECT_EQ(test, v2_watched.reachable, 0U);
+}
+
+/*
+ * The command buffer has no place for the @n-th command of a flush.  With
+ * @again it has from then on: only this one command is missing.
+ */
+static void v2_full_at(struct kunit *test, unsigned int n,
+		       unsigned int capacity, bool again)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct iommu_dev_data *dev_data;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_watch(test, V2_BASE + SZ_4K);
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, v2_fill(ctx, capacity - n + 1), capacity - n + 1);
+	v2_listen(ctx, V2_BASE + SZ_4K, V2_TWO_PIECES);
+	v2_said.resume = again ? ctx->iommu : NULL;
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, V2_TWO_PIECES), 0);
+	v2_expect_freed_late(test);
+	v2_listen_no_more();
+
+	/* All commands before it were written, and none behind it. */
+	KUNIT_EXPECT_EQ(test, v2_stop(test), n - 1);
+	KUNIT_EXPECT_EQ(test, v2_said.full, 1U);
+	KUNIT_EXPECT_EQ(test, v2_said.timeouts, 0U);
+	list_for_each_entry(dev_data, &ctx->domain->dev_list, list)
+		v2_expect_quarantine(test, to_pci_dev(dev_data->dev));
+	v2_leave_quarantine(test);
+}
+
+static void v2_command_buffer_full_at_each_command(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	unsigned int n, commands, capacity;
+
+	v2_stop_iommu(ctx->iommu);
+	capacity = v2_fill(ctx, CMD_BUFFER_ENTRIES);
+	v2_start_iommu(ctx->iommu);
+
+	/* For IOMMU, fence, devices, and the one that is waited for. */
+	KUNIT_EXPECT_EQ(test, v2_flush_range(test, V2_BASE + SZ_4K,
+					     V2_TWO_PIECES), 0);
+	v2_expect_exact_flush(test, V2_BASE + SZ_4K, V2_TWO_PIECES);
+	commands = ctx->cmds;
+	KUNIT_EXPECT_EQ(test, commands, 4 + 2 * ctx->devices);
+	for (n = 1; n <= commands; n++) {
+		v2_full_at(test, n, capacity, false);
+		v2_full_at(test, n, capacity, true);
+	}
+}
+
+/* The IOMMU stops while a PASID is bound: it is not, and nothing of it is. */
+static void v2_bind_cannot_flush(struct kunit *test)
+{
+	const u32 second = V2_PASID + 1;
+	struct v2_test *ctx = v2_test(test);
+	struct v2_process child = { };
+	struct v2_census before;
+
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	v2_count(ctx, &before);
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
+						   child.task), -EIO);
+	v2_start_iommu(ctx->iommu);
+	v2_expect_quarantine(test, ctx->pdev);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, second), 0ULL);
+	v2_expect_count(test, &before);
+	v2_exit_process(&child);
 	v2_leave_quarantine(test);
 }
 
@@ -2419,6 +2808,8 @@ static void v2_what_a_stop_costs(struct kunit *test)
 static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_bind_and_unbind),
 	KUNIT_CASE(v2_bind_what_is_bound),
+	KUNIT_CASE(v2_bind_fails),
+	KUNIT_CASE(v2_no_memory),
 	KUNIT_CASE(v2_munmap),
 	KUNIT_CASE(v2_munmap_of_pages_that_are_not_aligned),
 	KUNIT_CASE(v2_munmap_of_everything),
@@ -2455,6 +2846,8 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_completion_never_comes_at_exit),
 	KUNIT_CASE(v2_device_that_goes_on),
 	KUNIT_CASE(v2_command_buffer_full),
+	KUNIT_CASE(v2_command_buffer_full_at_each_command),
+	KUNIT_CASE(v2_bind_cannot_flush),
 	KUNIT_CASE(v2_command_buffer_wraps),
 	KUNIT_CASE(v2_two_cpus_at_once),
 	KUNIT_CASE(v2_as_qemu_sees_it),
@@ -2480,6 +2873,8 @@ static int v2_init(struct kunit *test)
 	ctx->mm->task_size = TASK_SIZE;
 	kthread_use_mm(ctx->mm);
 	test->priv = ctx;
+	mmgrab(ctx->mm);
+	ctx->grabbed = ctx->mm;
 
 	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
 	if (!ctx->pdev)
@@ -2490,6 +2885,7 @@ static int v2_init(struct kunit *test)
 	ret = v2_fork(&ctx->proc, CLONE_VM);
 	if (ret)
 		return ret;
+	v2_count(ctx, &ctx->before);
 	return v2_bind(test);
 }
 
@@ -2512,8 +2908,16 @@ static void v2_exit(struct kunit *test)
 	if (ctx->mm && current->mm == ctx->mm) {
 		kthread_unuse_mm(ctx->mm);
 		mmput(ctx->mm);
+		ctx->mm = NULL;
+	}
+	/* Nothing is left of any case: neither memory, nor a reference. */
+	if (!ctx->mm && ctx->pdev) {
+		ctx->before.users = 0;
+		ctx->before.grabbed = 1;
+		v2_expect_count(test, &ctx->before);
 	}
 	pci_dev_put(ctx->pdev);
+	mmdrop(ctx->grabbed);
 }
 
 static struct kunit_suite v2_suite = {
