@@ -119,6 +119,7 @@ struct v2_function {
 	int devcap2;		/* where to find the registers to change */
 	int last_cap;
 	u32 caps[V2_CAPS];	/* the PRI and the PASID capability */
+	bool stuck;		/* stays a bus master */
 };
 
 static struct {
@@ -167,8 +168,11 @@ static int v2_config_write(struct pci_bus *bus, unsigned int devfn, int where,
 	u32 *reg = v2_cap_reg(devfn, where);
 	int shift = 8 * (where & 3);
 
-	if (PCI_SLOT(devfn) || !reg)
+	if (PCI_SLOT(devfn) || !reg) {
+		if (v2.fn[PCI_FUNC(devfn)].stuck && where == PCI_COMMAND)
+			val |= PCI_COMMAND_MASTER;
 		return v2.ops->write(bus, devfn, where, size, val);
+	}
 	if (where == V2_PRI_CAP + PCI_PRI_CTRL ||
 	    where == V2_PRI_CAP + PCI_PRI_ALLOC_REQ ||
 	    where == V2_PASID_CAP + PCI_PASID_CTRL) {
@@ -489,6 +493,24 @@ static struct v2_test *v2_test(struct kunit *test)
 	return test->priv;
 }
 
+static struct amd_iommu *v2_iommu_of(struct pci_dev *pdev)
+{
+	return container_of(pdev->dev.iommu->iommu_dev, struct amd_iommu,
+			    iommu);
+}
+
+/* Devices with ATS behind the IOMMU of which commands are recorded. */
+static unsigned int v2_devices_behind(struct v2_test *ctx)
+{
+	struct iommu_dev_data *dev_data;
+	unsigned int n = 0;
+
+	list_for_each_entry(dev_data, &ctx->domain->dev_list, list)
+		n += dev_data->ats.enabled &&
+		     v2_iommu_of(to_pci_dev(dev_data->dev)) == ctx->iommu;
+	return n;
+}
+
 static void v2_record(struct kunit *test)
 {
 	v2_test(test)->tail = v2_test(test)->iommu->cmd_buf_tail;
@@ -646,7 +668,8 @@ static bool v2_parse_flush(struct v2_test *ctx, unsigned int *pos,
 	if (!flush->pieces || cmd == end || !v2_is_fence(cmd++))
 		return false;
 	list_for_each_entry(dev_data, &ctx->domain->dev_list, list) {
-		if (!dev_data->ats.enabled)
+		if (!dev_data->ats.enabled ||
+		    v2_iommu_of(to_pci_dev(dev_data->dev)) != ctx->iommu)
 			continue;
 		for (i = 0; i < flush->pieces; i++, cmd++)
 			if (cmd >= end ||
@@ -695,7 +718,8 @@ static void v2_expect_flush(struct kunit *test, u32 pasid, u64 start, u64 len)
 
 	v2_stop(test);
 	good = v2_parse_flush(ctx, &pos, &flush) && pos == ctx->cmds &&
-	       flush.pasid == pasid && flush.devices == ctx->devices &&
+	       flush.pasid == pasid &&
+	       flush.devices == v2_devices_behind(ctx) &&
 	       flush.start >> PAGE_SHIFT <= first &&
 	       flush.last >> PAGE_SHIFT >= last &&
 	       flush.sum == flush.last - flush.start + 1 &&
@@ -728,7 +752,7 @@ static void v2_expect_flush_of_all(struct kunit *test, u32 pasid)
 	v2_stop(test);
 	good = v2_parse_flush(ctx, &pos, &flush) && pos == ctx->cmds &&
 	       flush.pasid == pasid && flush.everything &&
-	       flush.devices == ctx->devices;
+	       flush.devices == v2_devices_behind(ctx);
 	KUNIT_EXPECT_TRUE(test, good);
 	if (!good)
 		v2_dump(test);
@@ -1420,6 +1444,7 @@ static void v2_bind_fails(struct kunit *test)
 {
 	struct v2_test *ctx = v2_test(test);
 	struct v2_process child = { };
+	struct pci_dev *pdev;
 
 	/* Out of range, not free, no process, one that has exited. */
 	v2_expect_no_bind(test, V2_PASIDS, ctx->proc.task, -EINVAL);
@@ -1447,6 +1472,14 @@ static void v2_bind_fails(struct kunit *test)
 						   child.task), 0);
 	amd_iommu_unbind_pasid(ctx->pdev, V2_PASID + 1);
 	v2_exit_process(&child);
+
+	/* The group has a domain for this already. */
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	if (pdev) {
+		KUNIT_EXPECT_EQ(test, amd_iommu_init_device(pdev, V2_PASIDS),
+				-EBUSY);
+		pci_dev_put(pdev);
+	}
 
 	/* The state of the device is there already, and later it is not. */
 	KUNIT_EXPECT_NE(test, amd_iommu_init_device(ctx->pdev, V2_PASIDS), 0);
@@ -1641,6 +1674,62 @@ static void v2_bind_while_unbinding(struct kunit *test)
 	ctx->bound = true;
 	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
 	KUNIT_EXPECT_EQ(test, v2_references(ctx), count);
+}
+
+/* The driver of the device is told that a PASID goes, while it is there. */
+static struct {
+	struct v2_test *ctx;
+	unsigned int times;
+	struct pci_dev *pdev;
+	u32 pasid;
+	u64 gcr3;
+} v2_told;
+
+static void v2_is_told(struct pci_dev *pdev, u32 pasid)
+{
+	v2_told.times++;
+	v2_told.pdev = pdev;
+	v2_told.pasid = pasid;
+	v2_told.gcr3 = v2_gcr3(v2_told.ctx, pasid);
+}
+
+static void v2_expect_told(struct kunit *test)
+{
+	KUNIT_EXPECT_EQ(test, v2_told.times, 1U);
+	KUNIT_EXPECT_PTR_EQ(test, v2_told.pdev, v2_test(test)->pdev);
+	KUNIT_EXPECT_EQ(test, v2_told.pasid, (u32)V2_PASID + 1);
+	KUNIT_EXPECT_NE(test, v2_told.gcr3, 0ULL);
+	memset(&v2_told, 0, sizeof(v2_told));
+	v2_told.ctx = v2_test(test);
+}
+
+static void v2_driver_is_told(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	const u32 second = V2_PASID + 1;
+	struct v2_process child = { };
+
+	memset(&v2_told, 0, sizeof(v2_told));
+	v2_told.ctx = ctx;
+	v2_unbind(ctx);
+	amd_iommu_set_invalidate_ctx_cb(ctx->pdev, v2_is_told);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
+						   child.task), 0);
+	amd_iommu_unbind_pasid(ctx->pdev, second);
+	v2_expect_told(test);
+
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
+						   child.task), 0);
+	v2_exit_process(&child);
+	v2_expect_told(test);
+	amd_iommu_unbind_pasid(ctx->pdev, second);
+	KUNIT_EXPECT_EQ(test, v2_told.times, 0U);
+
+	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
+						   ctx->proc.task), 0);
+	v2_free(ctx);
+	v2_expect_told(test);
 }
 
 /*
@@ -2005,6 +2094,158 @@ static void v2_remove_while_faulting(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, v2_said.warnings, 0U);
 }
 
+/*
+ * The end of a PASID, of its process, of the device and of the driver's use of
+ * it come in any order, and the device asks for a page all the time.
+ */
+
+enum { V2_UNBIND, V2_EXIT, V2_REMOVE, V2_FREE, V2_EVENTS };
+
+static const char * const v2_event_names[] = {
+	"unbind", "exit", "remove", "free"
+};
+
+struct v2_order {
+	unsigned int event[V2_EVENTS];
+	unsigned int done;	/* the events that have been */
+	struct v2_process child;
+	struct mm_struct *mm;
+};
+
+/* The @n-th permutation. */
+static void v2_permute(struct v2_order *order, unsigned int n)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < V2_EVENTS; i++)
+		order->event[i] = i;
+	for (i = V2_EVENTS; i > 1; i--) {
+		j = n % i;
+		n /= i;
+		swap(order->event[i - 1], order->event[j]);
+	}
+}
+
+static void v2_one_event(struct v2_test *ctx, struct v2_order *order,
+			 unsigned int event)
+{
+	switch (event) {
+	case V2_UNBIND:
+		amd_iommu_unbind_pasid(ctx->pdev, V2_PASID);
+		break;
+	case V2_EXIT:
+		v2_exit_process(&order->child);
+		break;
+	case V2_REMOVE:
+		v2_unplug();
+		break;
+	case V2_FREE:
+		v2_free(ctx);
+		break;
+	}
+	order->done |= BIT(event);
+}
+
+/* What the device is told when it asks. */
+static void v2_ask(struct kunit *test, const struct v2_order *order)
+{
+	struct v2_test *ctx = v2_test(test);
+	int ret;
+
+	v2_record(test);
+	ret = v2_fault(ctx, V2_PASID, V2_BASE, 12);
+	flush_workqueue(iommu_wq);
+	v2_stop(test);
+	if (order->done & (BIT(V2_REMOVE) | BIT(V2_FREE))) {
+		KUNIT_EXPECT_NE(test, ret, NOTIFY_OK);
+		KUNIT_EXPECT_EQ(test, ctx->cmds, 0U);
+	} else if (order->done) {
+		KUNIT_EXPECT_NE(test, ret, NOTIFY_OK);
+		v2_expect_response(test, 12, 1);
+	} else {
+		KUNIT_EXPECT_EQ(test, ret, NOTIFY_OK);
+		v2_expect_response(test, 12, 0);
+	}
+}
+
+static void v2_one_order(struct kunit *test, struct v2_order *order)
+{
+	struct v2_test *ctx = v2_test(test);
+	const u32 stays = V2_PASID + 1;
+	unsigned int i, event;
+	bool can_ask;
+
+	KUNIT_ASSERT_EQ(test, v2_fork(&order->child, 0), 0);
+	order->mm = order->child.task->mm;
+	mmgrab(order->mm);
+	v2_unbind(ctx);
+	KUNIT_ASSERT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, V2_PASID,
+						   order->child.task), 0);
+	KUNIT_ASSERT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, stays,
+						   ctx->proc.task), 0);
+	v2_ask(test, order);
+	for (i = 0; i < V2_EVENTS; i++) {
+		event = order->event[i];
+		can_ask = !order->done;
+
+		/* It has asked when this happens. */
+		v2_record(test);
+		v2_fault(ctx, V2_PASID, V2_BASE + PAGE_SIZE, 13);
+		v2_one_event(ctx, order, event);
+		flush_workqueue(iommu_wq);
+		v2_stop(test);
+		if (can_ask && event != V2_REMOVE)
+			v2_expect_response(test, 13, 0);
+
+		/* And it asks again. */
+		v2_ask(test, order);
+		if (order->done & BIT(V2_FREE)) {
+			KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+			continue;
+		}
+		KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, stays), v2_gcr3_of(ctx->mm));
+		if (order->done & (BIT(V2_UNBIND) | BIT(V2_EXIT)))
+			KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), 0ULL);
+	}
+	v2_drop_lazy_references();
+	KUNIT_EXPECT_EQ(test, atomic_read(&order->mm->mm_users), 0);
+	KUNIT_EXPECT_EQ(test, atomic_read(&order->mm->mm_count), 1);
+	mmdrop(order->mm);
+
+	KUNIT_EXPECT_EQ(test, kref_read(&ctx->pdev->dev.kobj.kref), 1U);
+	pci_dev_put(ctx->pdev);
+	v2_plug();
+	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
+	KUNIT_ASSERT_NOT_NULL(test, ctx->pdev);
+	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+	KUNIT_ASSERT_EQ(test, v2_bind(test), 0);
+}
+
+static void v2_every_order(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct v2_census before;
+	unsigned int n;
+
+	v2_map_small(test, SZ_64K);
+	v2_count(ctx, &before);
+	v2_listen(ctx, 0, 0);
+	for (n = 0; n < 24; n++) {
+		struct v2_order order = { };
+
+		v2_permute(&order, n);
+		kunit_info(test, "%s, %s, %s, %s\n",
+			   v2_event_names[order.event[0]],
+			   v2_event_names[order.event[1]],
+			   v2_event_names[order.event[2]],
+			   v2_event_names[order.event[3]]);
+		v2_one_order(test, &order);
+		v2_expect_count(test, &before);
+	}
+	v2_listen_no_more();
+	KUNIT_EXPECT_EQ(test, v2_said.warnings, 0U);
+}
+
 /* Waiting, and an IOMMU that does not answer. */
 
 static bool v2_is_master(struct pci_dev *pdev)
@@ -2147,6 +2388,103 @@ static void v2_completion_never_comes(struct kunit *test)
 		pci_dev_put(pdev);
 	}
 	v2_leave_quarantine(test);
+}
+
+/* A device stays a bus master: nothing is skipped for it. */
+static void v2_device_that_cannot_be_cut_off(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2.fn[0].stuck = true;
+	v2_stop_iommu(ctx->iommu);
+	v2_listen(ctx, V2_BASE + SZ_4K, SZ_4K);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
+	KUNIT_EXPECT_EQ(test, v2_said.timeouts, 1U);
+	v2_start_iommu(ctx->iommu);
+	KUNIT_EXPECT_TRUE(test, v2_is_master(ctx->pdev));
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_8K, SZ_4K), 0);
+	v2_expect_exact_flush(test, V2_BASE + SZ_8K, SZ_4K);
+
+	/* As soon as it can, it is. */
+	v2.fn[0].stuck = false;
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_16K, SZ_4K), 0);
+	KUNIT_EXPECT_EQ(test, v2_said.timeouts, 2U);
+	v2_listen_no_more();
+	v2_expect_quarantine(test, ctx->pdev);
+	v2_leave_quarantine(test);
+}
+
+/*
+ * The IOMMU may keep what was not flushed while its devices were cut off.  Who
+ * joins them and cannot be cut off, does not get their domain.
+ */
+static void v2_newcomer_that_cannot_be_cut_off(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct pci_dev *pdev;
+	unsigned int others;
+	u64 *dte;
+
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	if (!pdev)
+		kunit_skip(test, "one function only");
+	dte = ctx->iommu->pci_seg->dev_table[pci_dev_id(pdev)].data;
+	v2_map_small(test, PMD_SIZE);
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
+	v2_expect_quarantine(test, pdev);
+
+	pci_lock_rescan_remove();
+	pci_stop_and_remove_bus_device(pdev);
+	pci_unlock_rescan_remove();
+	pci_dev_put(pdev);
+	others = ctx->domain->dev_cnt;
+	v2.fn[1].stuck = true;
+	pci_lock_rescan_remove();
+	pci_rescan_bus(v2.bus);
+	pci_unlock_rescan_remove();
+	v2.fn[1].stuck = false;
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	KUNIT_ASSERT_NOT_NULL(test, pdev);
+	KUNIT_EXPECT_EQ(test, ctx->domain->dev_cnt, others);
+	KUNIT_EXPECT_EQ(test, dte[0] & (DTE_FLAG_IR | DTE_FLAG_IW), 0ULL);
+	KUNIT_EXPECT_EQ(test, dte[0] & DTE_FLAG_GV, 0ULL);
+	pci_dev_put(pdev);
+
+	/* No flush waits for the others. */
+	v2_record(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, SZ_4K), 0);
+	v2_expect_no_command(test);
+	v2_leave_quarantine(test);
+}
+
+/*
+ * The device is removed while the IOMMU is silent, and goes on: it has no PASID
+ * to use, and no TLB.
+ */
+static void v2_remove_while_iommu_is_silent(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	u16 ats, pasid;
+
+	v2_map_small(test, PMD_SIZE);
+	v2_stop_iommu(ctx->iommu);
+	pci_read_config_word(ctx->pdev, ctx->pdev->ats_cap + PCI_ATS_CTRL, &ats);
+	pci_read_config_word(ctx->pdev, V2_PASID_CAP + PCI_PASID_CTRL, &pasid);
+	KUNIT_EXPECT_TRUE(test, ats & PCI_ATS_CTRL_ENABLE);
+	KUNIT_EXPECT_TRUE(test, pasid & PCI_PASID_CTRL_ENABLE);
+	v2_unplug();
+	pci_read_config_word(ctx->pdev, ctx->pdev->ats_cap + PCI_ATS_CTRL, &ats);
+	pci_read_config_word(ctx->pdev, V2_PASID_CAP + PCI_PASID_CTRL, &pasid);
+	KUNIT_EXPECT_FALSE(test, ats & PCI_ATS_CTRL_ENABLE);
+	KUNIT_EXPECT_FALSE(test, pasid & PCI_PASID_CTRL_ENABLE);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, SZ_4K), 0);
+	v2_start_iommu(ctx->iommu);
+	v2_free(ctx);
+	v2_plug();
 }
 
 /* The IOMMU has stopped when the process exits, and frees its page table. */
@@ -2511,6 +2849,262 @@ static void v2_two_cpus_at_once(struct kunit *test)
 }
 
 /*
+ * A second IOMMU.  No emulated machine has it, so it is in memory: its command
+ * buffer, its registers, and the word that COMPLETION_WAIT stores to.  It
+ * executes nothing; that word is as large as if all was complete, unless a case
+ * has the IOMMU stopped.  What the driver does, it does for two.
+ */
+
+#define V2_FAR_FUTURE	BIT_ULL(62)
+#define V2_CMD_SIZE	16
+
+static struct {
+	struct amd_iommu *iommu, *first;
+	u16 devid;		/* of function 0 */
+} v2_second;
+
+static void v2_free_second(void)
+{
+	struct amd_iommu *iommu = v2_second.iommu;
+
+	kfree((void *)iommu->cmd_sem);
+	free_pages((unsigned long)iommu->cmd_buf, get_order(CMD_BUFFER_SIZE));
+	kvfree((__force void *)iommu->mmio_base);
+	kfree(iommu);
+	v2_second.iommu = NULL;
+}
+
+static bool v2_alloc_second(const struct amd_iommu *first)
+{
+	struct amd_iommu *iommu = kzalloc(sizeof(*iommu), GFP_KERNEL);
+
+	if (!iommu)
+		return false;
+	raw_spin_lock_init(&iommu->lock);
+	iommu->mmio_base = (__force u8 __iomem *)
+			   kvzalloc(MMIO_CMD_TAIL_OFFSET + PAGE_SIZE,
+				    GFP_KERNEL);
+	iommu->cmd_buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,
+						  get_order(CMD_BUFFER_SIZE));
+	iommu->cmd_sem = kzalloc(sizeof(u64), GFP_KERNEL);
+	iommu->dev = first->dev;
+	iommu->cap = first->cap;
+	iommu->features = first->features;
+	iommu->is_iommu_v2 = first->is_iommu_v2;
+	iommu->pci_seg = first->pci_seg;
+	iommu->iommu = first->iommu;
+	v2_second.iommu = iommu;
+	if (iommu->mmio_base && iommu->cmd_buf && iommu->cmd_sem) {
+		*iommu->cmd_sem = V2_FAR_FUTURE;
+		return true;
+	}
+	v2_free_second();
+	return false;
+}
+
+/* Take the devices away, say who is behind the second, and find them again. */
+static void v2_plug_behind(struct v2_test *ctx, struct amd_iommu *fn0,
+			   struct amd_iommu *fn1)
+{
+	struct amd_iommu **rlookup = fn0->pci_seg->rlookup_table;
+
+	if (ctx->bound)
+		v2_unbind(ctx);
+	if (ctx->device)
+		v2_free(ctx);
+	v2_unplug();
+	pci_dev_put(ctx->pdev);
+	rlookup[v2_second.devid] = fn0;
+	rlookup[v2_second.devid + 1] = fn1;
+	v2_plug();
+	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
+	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+}
+
+/* The functions of which the bit is set are behind the second IOMMU. */
+static void v2_begin_second(struct kunit *test, unsigned int functions)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct amd_iommu *of[2];
+	unsigned int i;
+
+	if (ctx->devices != 2)
+		kunit_skip(test, "needs two functions");
+	if (!v2_second.iommu) {
+		KUNIT_ASSERT_TRUE(test, v2_alloc_second(ctx->iommu));
+		v2_second.first = ctx->iommu;
+		v2_second.devid = pci_dev_id(ctx->pdev);
+		amd_iommu_add_in_memory(v2_second.iommu);
+	}
+	for (i = 0; i < 2; i++)
+		of[i] = functions & BIT(i) ? v2_second.iommu : v2_second.first;
+	v2_plug_behind(ctx, of[0], of[1]);
+	KUNIT_ASSERT_EQ(test, v2_bind(test), 0);
+	KUNIT_EXPECT_EQ(test, ctx->domain->dev_iommu[v2_second.iommu->index],
+			hweight32(functions));
+	KUNIT_EXPECT_EQ(test, ctx->domain->dev_iommu[v2_second.first->index],
+			2 - hweight32(functions));
+}
+
+static void v2_end_second(struct v2_test *ctx)
+{
+	ctx->iommu = v2_second.first;
+	v2_plug_behind(ctx, v2_second.first, v2_second.first);
+	amd_iommu_remove_in_memory(v2_second.iommu);
+	v2_free_second();
+}
+
+/* What happened to each of the two, one after the other. */
+struct v2_both {
+	struct amd_iommu *iommu[2];
+	u32 tail[2];
+};
+
+static void v2_record_both(struct v2_both *both)
+{
+	unsigned int i;
+
+	both->iommu[0] = v2_second.first;
+	both->iommu[1] = v2_second.iommu;
+	for (i = 0; i < 2; i++)
+		both->tail[i] = both->iommu[i]->cmd_buf_tail;
+	/* Nobody else works off what is in memory. */
+	writel(both->tail[1], v2_second.iommu->mmio_base +
+			      MMIO_CMD_HEAD_OFFSET);
+}
+
+/* Whatever comes next is about this one. */
+static void v2_look_at(struct v2_test *ctx, const struct v2_both *both,
+		       unsigned int i)
+{
+	ctx->iommu = both->iommu[i];
+	ctx->tail = both->tail[i];
+}
+
+/* Everyone that the domain uses has all of the flush, the other one nothing. */
+static void v2_two_iommus(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + SZ_4K, len = V2_TWO_PIECES;
+	struct v2_test *ctx = v2_test(test);
+	unsigned int functions, i;
+	struct v2_both both;
+
+	for (functions = 0; functions < 4; functions++) {
+		v2_begin_second(test, functions);
+		v2_map_small(test, PMD_SIZE);
+		v2_record_both(&both);
+		KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+		for (i = 0; i < 2; i++) {
+			v2_look_at(ctx, &both, i);
+			if (ctx->domain->dev_iommu[ctx->iommu->index])
+				v2_expect_exact_flush(test, addr, len);
+			else
+				v2_expect_no_command(test);
+		}
+		v2_record_both(&both);
+		v2_unbind(ctx);
+		for (i = 0; i < 2; i++) {
+			v2_look_at(ctx, &both, i);
+			if (ctx->domain->dev_iommu[ctx->iommu->index])
+				v2_expect_flush_of_all(test, V2_PASID);
+			else
+				v2_expect_no_command(test);
+		}
+	}
+}
+
+/* A device goes: when it was the last one there, so does its IOMMU. */
+static void v2_two_iommus_one_device_goes(struct kunit *test)
+{
+	unsigned long addr = V2_BASE + SZ_4K, len = V2_TWO_PIECES;
+	struct v2_test *ctx = v2_test(test);
+	struct v2_both both;
+	struct pci_dev *pdev;
+
+	v2_begin_second(test, BIT(1));
+	v2_map_small(test, PMD_SIZE);
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	KUNIT_ASSERT_NOT_NULL(test, pdev);
+	pci_lock_rescan_remove();
+	pci_stop_and_remove_bus_device(pdev);
+	pci_unlock_rescan_remove();
+	pci_dev_put(pdev);
+	ctx->devices--;
+	v2_record_both(&both);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	v2_look_at(ctx, &both, 1);
+	v2_expect_no_command(test);
+	v2_look_at(ctx, &both, 0);
+	v2_expect_exact_flush(test, addr, len);
+}
+
+/* The buffer of the second has places for so many commands. */
+static void v2_leave_places(unsigned int n)
+{
+	struct amd_iommu *iommu = v2_second.iommu;
+	u32 head = iommu->cmd_buf_tail + 0x30 + n * V2_CMD_SIZE;
+
+	iommu->cmd_buf_head = head % CMD_BUFFER_SIZE;
+	writel(iommu->cmd_buf_head, iommu->mmio_base + MMIO_CMD_HEAD_OFFSET);
+}
+
+enum v2_fault_of_iommu { V2_SILENT, V2_FULL };
+
+/*
+ * IOMMU @bad of the two does not complete, or has places for @n commands only.
+ * The other one gets all of its own, and the devices of both lose their memory
+ * before the page is free.
+ */
+static void v2_one_of_two_fails(struct kunit *test, unsigned int bad,
+				enum v2_fault_of_iommu how, unsigned int n)
+{
+	unsigned long addr = V2_BASE + SZ_4K, len = V2_TWO_PIECES;
+	struct v2_test *ctx = v2_test(test);
+	struct iommu_dev_data *dev_data;
+	struct v2_both both;
+	unsigned int all;
+
+	v2_begin_second(test, BIT(1));
+	v2_map_small(test, PMD_SIZE);
+	v2_watch(test, addr);
+	v2_record_both(&both);
+	if (bad == 0)
+		v2_stop_iommu(v2_second.first);
+	else if (how == V2_SILENT)
+		*v2_second.iommu->cmd_sem = v2_second.iommu->cmd_sem_val;
+	else
+		v2_leave_places(n);
+	v2_listen(ctx, addr, len);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	v2_listen_no_more();
+	v2_expect_freed_late(test);
+	KUNIT_EXPECT_EQ(test, v2_said.full + v2_said.timeouts, 1U);
+	KUNIT_EXPECT_EQ(test, v2_said.full, (unsigned int)(how == V2_FULL));
+	list_for_each_entry(dev_data, &ctx->domain->dev_list, list)
+		v2_expect_quarantine(test, to_pci_dev(dev_data->dev));
+	v2_start_iommu(v2_second.first);
+
+	v2_look_at(ctx, &both, !bad);
+	v2_expect_exact_flush(test, addr, len);
+	all = ctx->cmds;
+	v2_look_at(ctx, &both, bad);
+	KUNIT_EXPECT_EQ(test, v2_stop(test), how == V2_FULL ? n : all);
+	*v2_second.iommu->cmd_sem = V2_FAR_FUTURE;
+	v2_record_both(&both);
+}
+
+static void v2_two_iommus_one_fails(struct kunit *test)
+{
+	/* For the IOMMU two, a fence, for the device two, the last one. */
+	unsigned int n;
+
+	v2_one_of_two_fails(test, 0, V2_SILENT, 0);
+	v2_one_of_two_fails(test, 1, V2_SILENT, 0);
+	for (n = 0; n < 6; n++)
+		v2_one_of_two_fails(test, 1, V2_FULL, n);
+}
+
+/*
  * For whoever does not trust the decoder: the same commands as QEMU names them
  * when it executes them, with -trace amdvi_command_exec and the others.
  */
@@ -2831,6 +3425,7 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_unbind_while_exiting),
 	KUNIT_CASE(v2_unbind_what_is_not_bound),
 	KUNIT_CASE(v2_bind_while_unbinding),
+	KUNIT_CASE(v2_driver_is_told),
 	KUNIT_CASE(v2_every_level_of_pasids),
 	KUNIT_CASE(v2_free_while_used),
 	KUNIT_CASE(v2_remove_while_bound),
@@ -2841,15 +3436,22 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_fault_while_unbinding),
 	KUNIT_CASE(v2_fault_behind_unbind),
 	KUNIT_CASE(v2_remove_while_faulting),
+	KUNIT_CASE(v2_every_order),
 	KUNIT_CASE(v2_returns_after_completion),
 	KUNIT_CASE(v2_completion_never_comes),
 	KUNIT_CASE(v2_completion_never_comes_at_exit),
+	KUNIT_CASE(v2_device_that_cannot_be_cut_off),
+	KUNIT_CASE(v2_newcomer_that_cannot_be_cut_off),
+	KUNIT_CASE(v2_remove_while_iommu_is_silent),
 	KUNIT_CASE(v2_device_that_goes_on),
 	KUNIT_CASE(v2_command_buffer_full),
 	KUNIT_CASE(v2_command_buffer_full_at_each_command),
 	KUNIT_CASE(v2_bind_cannot_flush),
 	KUNIT_CASE(v2_command_buffer_wraps),
 	KUNIT_CASE(v2_two_cpus_at_once),
+	KUNIT_CASE(v2_two_iommus),
+	KUNIT_CASE(v2_two_iommus_one_device_goes),
+	KUNIT_CASE(v2_two_iommus_one_fails),
 	KUNIT_CASE(v2_as_qemu_sees_it),
 	KUNIT_CASE(v2_what_it_costs),
 	KUNIT_CASE(v2_what_a_stop_costs),
@@ -2880,8 +3482,7 @@ static int v2_init(struct kunit *test)
 	if (!ctx->pdev)
 		return -ENODEV;
 	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
-	ctx->iommu = container_of(ctx->pdev->dev.iommu->iommu_dev,
-				  struct amd_iommu, iommu);
+	ctx->iommu = v2_iommu_of(ctx->pdev);
 	ret = v2_fork(&ctx->proc, CLONE_VM);
 	if (ret)
 		return ret;
@@ -2899,6 +3500,8 @@ static void v2_exit(struct kunit *test)
 		v2_listen_no_more();
 	if (ctx->iommu)
 		v2_start_iommu(ctx->iommu);
+	if (v2_second.iommu)
+		v2_end_second(ctx);
 	if (ctx->bound)
 		amd_iommu_unbind_pasid(ctx->pdev, V2_PASID);
 	if (ctx->device)
