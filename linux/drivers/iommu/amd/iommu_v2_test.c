@@ -14,6 +14,7 @@
 
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/debugfs.h>
 #include <linux/delay.h>
 #include <linux/kallsyms.h>
 #include <linux/kthread.h>
@@ -127,6 +128,7 @@ static struct {
 	struct pci_bus *bus;
 	struct pci_ops *ops;	/* those of the hardware */
 	struct v2_function fn[8];
+	unsigned long quarantine;	/* jiffies of the last one, or 0 */
 } v2;
 
 static u32 *v2_cap_reg(int devfn, int where)
@@ -468,6 +470,8 @@ struct v2_census {
 	int users, grabbed;	/* mm_users and mm_count of the process */
 	int references;		/* of PASIDs to the state of the device */
 	int domains;		/* identifiers in use */
+	int group;		/* another one, if somebody holds the last */
+	int removed;		/* references to the device, if it is gone */
 	int allocated[V2_KINDS];
 };
 
@@ -947,6 +951,8 @@ static void v2_drop_lazy_references(void)
 
 static void v2_count(struct v2_test *ctx, struct v2_census *now)
 {
+	struct iommu_group *group;
+	struct pci_dev *pdev;
 	unsigned int kind;
 
 	flush_workqueue(iommu_wq);
@@ -955,6 +961,13 @@ static void v2_count(struct v2_test *ctx, struct v2_census *now)
 	now->grabbed = atomic_read(&ctx->grabbed->mm_count);
 	now->references = v2_references(ctx);
 	now->domains = bitmap_weight(amd_iommu_pd_alloc_bitmap, MAX_DOMAIN_ID);
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
+	group = pdev ? iommu_group_get(&pdev->dev) : NULL;
+	now->group = group ? iommu_group_id(group) : -1;
+	iommu_group_put(group);
+	now->removed = pdev == ctx->pdev ? 1 :
+		       kref_read(&ctx->pdev->dev.kobj.kref);
+	pci_dev_put(pdev);
 	for (kind = 0; kind < V2_KINDS; kind++)
 		now->allocated[kind] = READ_ONCE(v2_heap.nr[kind]);
 }
@@ -973,6 +986,8 @@ static void v2_expect_count(struct kunit *test, const struct v2_census *before)
 	KUNIT_EXPECT_EQ(test, now.grabbed, before->grabbed);
 	KUNIT_EXPECT_EQ(test, now.references, before->references);
 	KUNIT_EXPECT_EQ(test, now.domains, before->domains);
+	KUNIT_EXPECT_EQ(test, now.group, before->group);
+	KUNIT_EXPECT_EQ(test, now.removed, before->removed);
 	for (kind = 0; kind < V2_KINDS; kind++)
 		KUNIT_EXPECT_EQ_MSG(test, now.allocated[kind],
 				    before->allocated[kind], "of %s()",
@@ -1345,6 +1360,15 @@ static void v2_listen(struct v2_test *ctx, unsigned long addr,
 	WARN_ON(register_trace_console(v2_console, NULL));
 }
 
+/* Reports are limited to some in a time: let the earlier ones be forgotten. */
+static void v2_await_reports(void)
+{
+	unsigned long end = v2.quarantine + DEFAULT_RATELIMIT_INTERVAL + 1;
+
+	if (v2.quarantine && time_before(jiffies, end))
+		schedule_timeout_uninterruptible(end - jiffies);
+}
+
 static void v2_listen_no_more(void)
 {
 	unregister_trace_console(v2_console, NULL);
@@ -1489,59 +1513,129 @@ static void v2_bind_fails(struct kunit *test)
 	v2_expect_no_bind(test, V2_PASID, ctx->proc.task, -EINVAL);
 }
 
-#ifdef CONFIG_FAULT_INJECTION
-/* Memory of interrupt context, so that it is the one that fails by default. */
-static void v2_no_memory(struct kunit *test)
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+/* A knob of fault injection is a file, and a variable behind it. */
+static void *v2_knob(const char *dir, const char *file)
 {
-	struct v2_test *ctx = v2_test(test);
+	struct dentry *parent = debugfs_lookup(dir, NULL), *dentry;
+	void *knob;
+
+	if (!parent)
+		return NULL;
+	dentry = debugfs_lookup(file, parent);
+	dput(parent);
+	if (!dentry)
+		return NULL;
+	knob = d_inode(dentry)->i_private;
+	dput(dentry);
+	return knob;
+}
+
+/* Only the case's own allocations fail, and of these the @nth. */
+static void v2_fail(unsigned int nth)
+{
+	WRITE_ONCE(current->fail_nth, nth);
+}
+
+static bool v2_has_failed(void)
+{
+	bool ret = !READ_ONCE(current->fail_nth);
+
+	WRITE_ONCE(current->fail_nth, 0);
+	return ret;
+}
+
+/* The first allocation fails, then the second, until there are no more. */
+static void v2_every_allocation_fails(struct kunit *test)
+{
 	int max_glx = amd_iommu_max_glx_val, ret;
+	struct v2_test *ctx = v2_test(test);
+	struct v2_process child = { };
 	const u32 last = PASID_MASK;
 	struct v2_census before;
-	unsigned int nth, fired;
+	unsigned int nth;
+	bool failed;
 
+	v2_map_small(test, PMD_SIZE);
 	v2_free(ctx);
 	amd_iommu_max_glx_val = 1;
 	v2_count(ctx, &before);
-	for (nth = 1, fired = 1; fired; nth++) {
+	for (nth = 1, failed = true; failed; nth++) {
+		v2_fail(nth);
+		ret = amd_iommu_init_device(ctx->pdev, last + 1);
+		failed = v2_has_failed();
+		KUNIT_EXPECT_EQ(test, ret, failed ? -ENOMEM : 0);
+		v2_free(ctx);
+		v2_expect_count(test, &before);
+	}
+	/* The state, its table, the domain, a table of GCR3 entries. */
+	KUNIT_EXPECT_GE(test, nth - 2, 4U);
+
+	for (nth = 1, failed = true; failed; nth++) {
+		KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
 		KUNIT_ASSERT_EQ(test, amd_iommu_init_device(ctx->pdev, last + 1),
 				0);
 		ctx->device = true;
 		ctx->domain = ctx->dev_data->domain;
-		WRITE_ONCE(current->fail_nth, nth);
-		ret = amd_iommu_bind_pasid(ctx->pdev, last, ctx->proc.task);
-		fired = !READ_ONCE(current->fail_nth);
-		WRITE_ONCE(current->fail_nth, 0);
-		KUNIT_EXPECT_EQ(test, ret, fired ? -ENOMEM : 0);
-		KUNIT_EXPECT_EQ(test, v2_references(ctx), fired ? 1 : 2);
-		KUNIT_EXPECT_EQ(test, mm_has_secondary_tlb(ctx->mm), !fired);
-		if (fired)
+		v2_fail(nth);
+		ret = amd_iommu_bind_pasid(ctx->pdev, last, child.task);
+		failed = v2_has_failed();
+		KUNIT_EXPECT_EQ(test, ret, failed ? -ENOMEM : 0);
+		KUNIT_EXPECT_EQ(test, v2_references(ctx), failed ? 1 : 2);
+		KUNIT_EXPECT_EQ(test, mm_has_secondary_tlb(child.task->mm),
+				!failed);
+		KUNIT_EXPECT_EQ(test, !v2_gcr3(ctx, last), failed);
+
+		/* It is as if that had not been tried. */
+		if (failed)
 			KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, last,
-								   ctx->proc.task),
+								   child.task),
 					0);
 
 		/* A page request that cannot be stored: the device may retry. */
-		v2_map_small(test, PMD_SIZE);
 		v2_record(test);
-		WRITE_ONCE(current->fail_nth, 1);
+		v2_fail(1);
 		KUNIT_EXPECT_NE(test, v2_fault(ctx, last, V2_BASE, 11),
 				NOTIFY_OK);
-		KUNIT_EXPECT_EQ(test, READ_ONCE(current->fail_nth), 0U);
-		WRITE_ONCE(current->fail_nth, 0);
+		KUNIT_EXPECT_TRUE(test, v2_has_failed());
 		KUNIT_EXPECT_EQ(test, v2_stop(test), 1U);
 		KUNIT_EXPECT_EQ(test, ctx->cmd[0].opcode,
 				(unsigned int)V2_COMPLETE_PPR_REQUEST);
 		KUNIT_EXPECT_EQ(test, ctx->cmd[0].response, 0);
+		v2_exit_process(&child);
 		v2_free(ctx);
 		v2_expect_count(test, &before);
 	}
-	/* The table of PASIDs, and that of GCR3 entries. */
-	KUNIT_EXPECT_EQ(test, nth - 2, 2U);
+	/* The state, the notifier, two tables. */
+	KUNIT_EXPECT_GE(test, nth - 2, 4U);
 	amd_iommu_max_glx_val = max_glx;
+}
+
+static void v2_no_memory(struct kunit *test)
+{
+	bool *slab = v2_knob("failslab", "ignore-gfp-wait");
+	bool *page = v2_knob("fail_page_alloc", "ignore-gfp-wait");
+	u32 *order = v2_knob("fail_page_alloc", "min-order");
+	bool slab_was, page_was;
+	u32 order_was;
+
+	if (!slab || !page || !order)
+		kunit_skip(test, "needs CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC");
+	slab_was = *slab;
+	page_was = *page;
+	order_was = *order;
+	*slab = false;
+	*page = false;
+	*order = 0;
+	v2_every_allocation_fails(test);
+	*slab = slab_was;
+	*page = page_was;
+	*order = order_was;
 }
 #else
 static void v2_no_memory(struct kunit *test)
 {
-	kunit_skip(test, "needs CONFIG_FAULT_INJECTION");
+	kunit_skip(test, "needs CONFIG_FAULT_INJECTION_DEBUG_FS");
 }
 #endif
 
@@ -2075,6 +2169,58 @@ static void v2_fault_behind_unbind(struct kunit *test)
 	v2_expect_response(test, 9, 1);
 }
 
+/* A fault that nobody can handle: its driver takes its time for an answer. */
+static struct completion v2_asked, v2_answer;
+
+static int v2_answer_later(struct pci_dev *pdev, u32 pasid,
+			   unsigned long address, u16 flags)
+{
+	complete(&v2_asked);
+	wait_for_completion(&v2_answer);
+	return AMD_IOMMU_INV_PRI_RSP_INVALID;
+}
+
+/* As long as somebody handles a fault, the process keeps its memory. */
+static void v2_exit_while_faulting(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	const u32 second = V2_PASID + 1;
+	struct v2_process child = { };
+	struct vm_area_struct *vma;
+	struct mm_struct *mm;
+	unsigned int i;
+
+	v2_map_small(test, SZ_64K);
+	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
+	mm = child.task->mm;
+	mmgrab(mm);
+	KUNIT_ASSERT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
+						   child.task), 0);
+	init_completion(&v2_asked);
+	init_completion(&v2_answer);
+	amd_iommu_set_invalid_ppr_cb(ctx->pdev, v2_answer_later);
+	KUNIT_EXPECT_EQ(test, v2_fault(ctx, second, V2_BASE + SZ_1G, 14),
+			NOTIFY_OK);
+	wait_for_completion(&v2_asked);
+
+	complete(&child.leave);
+	for (i = 0; i < 5000 && v2_gcr3(ctx, second); i++)
+		usleep_range(100, 200);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, second), 0ULL);
+	msleep(50);
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, V2_BASE);
+	KUNIT_EXPECT_NOT_NULL(test, vma);
+	mmap_read_unlock(mm);
+	KUNIT_EXPECT_GT(test, get_mm_counter(mm, MM_ANONPAGES), 0UL);
+	KUNIT_EXPECT_EQ(test, READ_ONCE(child.task->exit_state), 0);
+
+	complete_all(&v2_answer);
+	v2_exit_process(&child);
+	amd_iommu_set_invalid_ppr_cb(ctx->pdev, NULL);
+	mmdrop(mm);
+}
+
 /* The device goes while its fault waits: there is nobody to tell. */
 static void v2_remove_while_faulting(struct kunit *test)
 {
@@ -2262,6 +2408,7 @@ static void v2_expect_quarantine(struct kunit *test, struct pci_dev *pdev)
 	u16 cmd;
 	u32 dword;
 
+	v2.quarantine = jiffies;
 	KUNIT_EXPECT_TRUE(test, pci_is_quarantined(pdev));
 	KUNIT_EXPECT_FALSE(test, v2_is_master(pdev));
 	pci_set_master(pdev);
@@ -2281,6 +2428,7 @@ static void v2_leave_quarantine(struct kunit *test)
 {
 	struct v2_test *ctx = v2_test(test);
 
+	v2.quarantine = jiffies;
 	v2_start_iommu(ctx->iommu);
 	v2_expect_no_bind(test, V2_PASID + 1, ctx->proc.task, -EIO);
 	v2_unbind(ctx);
@@ -2357,6 +2505,7 @@ static void v2_completion_never_comes(struct kunit *test)
 	struct pci_dev *pdev;
 
 	v2_map_small(test, PMD_SIZE);
+	v2_await_reports();
 	v2_listen(ctx, V2_BASE + SZ_4K, SZ_4K);
 	v2_stop_iommu(ctx->iommu);
 	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
@@ -2650,6 +2799,7 @@ static void v2_command_buffer_full(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ret, -EIO);
 
 	/* One wait of the driver, not one for each command. */
+	v2_await_reports();
 	v2_listen(ctx, V2_BASE + SZ_4K, SZ_4K);
 	v2_record(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
@@ -3435,18 +3585,19 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_fault_while_the_mapping_goes),
 	KUNIT_CASE(v2_fault_while_unbinding),
 	KUNIT_CASE(v2_fault_behind_unbind),
+	KUNIT_CASE(v2_exit_while_faulting),
 	KUNIT_CASE(v2_remove_while_faulting),
 	KUNIT_CASE(v2_every_order),
 	KUNIT_CASE(v2_returns_after_completion),
 	KUNIT_CASE(v2_completion_never_comes),
 	KUNIT_CASE(v2_completion_never_comes_at_exit),
-	KUNIT_CASE(v2_device_that_cannot_be_cut_off),
-	KUNIT_CASE(v2_newcomer_that_cannot_be_cut_off),
-	KUNIT_CASE(v2_remove_while_iommu_is_silent),
 	KUNIT_CASE(v2_device_that_goes_on),
 	KUNIT_CASE(v2_command_buffer_full),
 	KUNIT_CASE(v2_command_buffer_full_at_each_command),
 	KUNIT_CASE(v2_bind_cannot_flush),
+	KUNIT_CASE(v2_device_that_cannot_be_cut_off),
+	KUNIT_CASE(v2_newcomer_that_cannot_be_cut_off),
+	KUNIT_CASE(v2_remove_while_iommu_is_silent),
 	KUNIT_CASE(v2_command_buffer_wraps),
 	KUNIT_CASE(v2_two_cpus_at_once),
 	KUNIT_CASE(v2_two_iommus),
