@@ -2934,6 +2934,22 @@ static void v2_bind_cannot_flush(struct kunit *test)
 	v2_leave_quarantine(test);
 }
 
+/* The process goes on without the device, which may have kept its pages. */
+static void v2_unbind_cannot_flush(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2_watch(test, V2_BASE + SZ_4K);
+	v2_stop_iommu(ctx->iommu);
+	v2_unbind(ctx);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), 0ULL);
+	v2_expect_quarantine(test, ctx->pdev);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
+	v2_expect_freed_late(test);
+	v2_leave_quarantine(test);
+}
+
 /* The last free places of the command buffer, and its end. */
 static void v2_command_buffer_wraps(struct kunit *test)
 {
@@ -3595,6 +3611,7 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_command_buffer_full),
 	KUNIT_CASE(v2_command_buffer_full_at_each_command),
 	KUNIT_CASE(v2_bind_cannot_flush),
+	KUNIT_CASE(v2_unbind_cannot_flush),
 	KUNIT_CASE(v2_device_that_cannot_be_cut_off),
 	KUNIT_CASE(v2_newcomer_that_cannot_be_cut_off),
 	KUNIT_CASE(v2_remove_while_iommu_is_silent),
