@@ -857,6 +857,9 @@ static void oc_nothing_for_other_processes(struct kunit *test)
 	oc_map(test, OC_BASE, 4);
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, 3 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, oc.events, 0U);
+	/* As reclaim does, which has found the page by its mappings */
+	oc_flush(&ctx->own, OC_BASE, OC_BASE + PAGE_SIZE);
+	oc_expect(test, ctx->own.mm, OC_BASE, 1);
 
 	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->other), 0);
 	oc_map(test, OC_BASE, 4);
