@@ -1037,7 +1037,7 @@ static void v2_munmap_of_everything(struct kunit *test)
 	v2_map_small(test, 4 * PAGE_SIZE);
 	v2_record(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE, 4 * PAGE_SIZE), 0);
-	v2_expect_exact_flush(test, V2_BASE, P4D_SIZE);
+	v2_expect_exact_flush(test, V2_BASE, PGDIR_SIZE);
 }
 
 static void v2_madvise_dontneed(struct kunit *test)
@@ -1438,17 +1438,6 @@ static void v2_bind_and_unbind(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
 }
 
-static void v2_bind_what_is_bound(struct kunit *test)
-{
-	struct v2_test *ctx = v2_test(test);
-
-	v2_record(test);
-	KUNIT_EXPECT_NE(test, amd_iommu_bind_pasid(ctx->pdev, V2_PASID,
-						   ctx->proc.task), 0);
-	v2_expect_no_command(test);
-	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
-}
-
 /* Nothing is bound, registered, kept or sent. */
 static void v2_expect_no_bind(struct kunit *test, u32 pasid,
 			      struct task_struct *task, int error)
@@ -1462,6 +1451,14 @@ static void v2_expect_no_bind(struct kunit *test, u32 pasid,
 			error);
 	v2_expect_no_command(test);
 	v2_expect_count(test, &before);
+}
+
+static void v2_bind_what_is_bound(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_expect_no_bind(test, V2_PASID, ctx->proc.task, -ENOMEM);
+	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID), v2_gcr3_of(ctx->mm));
 }
 
 static void v2_bind_fails(struct kunit *test)
@@ -1553,24 +1550,29 @@ static void v2_every_allocation_fails(struct kunit *test)
 	struct v2_process child = { };
 	const u32 last = PASID_MASK;
 	struct v2_census before;
-	unsigned int nth;
+	unsigned int nth, errors;
 	bool failed;
 
 	v2_map_small(test, PMD_SIZE);
 	v2_free(ctx);
 	amd_iommu_max_glx_val = 1;
 	v2_count(ctx, &before);
+	errors = 0;
 	for (nth = 1, failed = true; failed; nth++) {
 		v2_fail(nth);
 		ret = amd_iommu_init_device(ctx->pdev, last + 1);
 		failed = v2_has_failed();
-		KUNIT_EXPECT_EQ(test, ret, failed ? -ENOMEM : 0);
+		/* Some of the allocations are of KASAN. */
+		if (ret || !IS_ENABLED(CONFIG_KASAN))
+			KUNIT_EXPECT_EQ(test, ret, failed ? -ENOMEM : 0);
+		errors += !!ret;
 		v2_free(ctx);
 		v2_expect_count(test, &before);
 	}
 	/* The state, its table, the domain, a table of GCR3 entries. */
-	KUNIT_EXPECT_GE(test, nth - 2, 4U);
+	KUNIT_EXPECT_GE(test, errors, 4U);
 
+	errors = 0;
 	for (nth = 1, failed = true; failed; nth++) {
 		KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
 		KUNIT_ASSERT_EQ(test, amd_iommu_init_device(ctx->pdev, last + 1),
@@ -1580,14 +1582,16 @@ static void v2_every_allocation_fails(struct kunit *test)
 		v2_fail(nth);
 		ret = amd_iommu_bind_pasid(ctx->pdev, last, child.task);
 		failed = v2_has_failed();
-		KUNIT_EXPECT_EQ(test, ret, failed ? -ENOMEM : 0);
-		KUNIT_EXPECT_EQ(test, v2_references(ctx), failed ? 1 : 2);
+		if (ret || !IS_ENABLED(CONFIG_KASAN))
+			KUNIT_EXPECT_EQ(test, ret, failed ? -ENOMEM : 0);
+		errors += !!ret;
+		KUNIT_EXPECT_EQ(test, v2_references(ctx), ret ? 1 : 2);
 		KUNIT_EXPECT_EQ(test, mm_has_secondary_tlb(child.task->mm),
-				!failed);
-		KUNIT_EXPECT_EQ(test, !v2_gcr3(ctx, last), failed);
+				!ret);
+		KUNIT_EXPECT_EQ(test, !v2_gcr3(ctx, last), !!ret);
 
 		/* It is as if that had not been tried. */
-		if (failed)
+		if (ret)
 			KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, last,
 								   child.task),
 					0);
@@ -1607,7 +1611,7 @@ static void v2_every_allocation_fails(struct kunit *test)
 		v2_expect_count(test, &before);
 	}
 	/* The state, the notifier, two tables. */
-	KUNIT_EXPECT_GE(test, nth - 2, 4U);
+	KUNIT_EXPECT_GE(test, errors, 4U);
 	amd_iommu_max_glx_val = max_glx;
 }
 
@@ -1866,7 +1870,9 @@ static void v2_every_level_of_pasids(struct kunit *test)
 			v2_free(ctx);
 		}
 		lost = free_before - global_zone_page_state(NR_FREE_PAGES);
-		KUNIT_EXPECT_LT(test, lost, 192L);
+		/* KASAN keeps what is freed. */
+		if (!IS_ENABLED(CONFIG_KASAN))
+			KUNIT_EXPECT_LT(test, lost, 192L);
 	}
 	KUNIT_EXPECT_EQ(test, amd_iommu_init_device(ctx->pdev, PASID_MASK + 2),
 			-EINVAL);
@@ -2923,11 +2929,17 @@ static void v2_bind_cannot_flush(struct kunit *test)
 
 	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
 	v2_count(ctx, &before);
+	memset(&v2_told, 0, sizeof(v2_told));
+	v2_told.ctx = ctx;
+	amd_iommu_set_invalidate_ctx_cb(ctx->pdev, v2_is_told);
 	v2_stop_iommu(ctx->iommu);
 	KUNIT_EXPECT_EQ(test, amd_iommu_bind_pasid(ctx->pdev, second,
 						   child.task), -EIO);
 	v2_start_iommu(ctx->iommu);
+	amd_iommu_set_invalidate_ctx_cb(ctx->pdev, NULL);
 	v2_expect_quarantine(test, ctx->pdev);
+	/* Its driver never had that PASID. */
+	KUNIT_EXPECT_EQ(test, v2_told.times, 0U);
 	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, second), 0ULL);
 	v2_expect_count(test, &before);
 	v2_exit_process(&child);
