@@ -49,6 +49,11 @@ kernel_dir() {
 	esac
 }
 
+# bench_states: what make bench compares; the first is what the others are compared with
+bench_states() {
+	if [ -d "$BASE_DIR" ]; then echo base stock series; else echo stock series; fi
+}
+
 # found_table: where found.sh puts what it has found
 found_table() {
 	case $arch in

@@ -19,6 +19,7 @@ work=$BUILD/bench
 report=$BUILD/report/atomics.tsv
 initrd=$BUILD/guest/bench.cpio
 plugin=$work/instructions.so
+states=$(bench_states)
 workloads=munmap-1,munmap-64,dontneed-64,mprotect-64,cow,mremap-64,migrate-64,thp-zap,thp-split
 
 make_plugin() {
@@ -58,7 +59,7 @@ run() {
 }
 
 table() {
-	awk -F '\t' '
+	awk -F '\t' -v states="$states" '
 	NR == 1 { next }
 	!(($1, $2) in seen) {
 		seen[$1, $2] = 1
@@ -66,11 +67,15 @@ table() {
 	}
 	{ atomics[$1, $2, $3] = $5 }
 	END {
-		form = "%-16s %-9s %8s %8s %8s\n"
-		printf form, "atomic accesses", "scenario", "base", "stock", "series"
+		m = split(states, state, " ")
+		printf "%-16s %-9s", "atomic accesses", "scenario"
+		for (j = 1; j <= m; j++)
+			printf " %8s%s", state[j], j < m ? "" : "\n"
 		for (i = 1; i <= n; i++) {
 			split(order[i], k, SUBSEP)
-			printf form, k[1], k[2], atomics[order[i], "base"], atomics[order[i], "stock"], atomics[order[i], "series"]
+			printf "%-16s %-9s", k[1], k[2]
+			for (j = 1; j <= m; j++)
+				printf " %8s%s", atomics[order[i], state[j]], j < m ? "" : "\n"
 		}
 	}' "$report"
 }
@@ -87,7 +92,7 @@ points >"$work/points"
 {
 	printf 'workload\tscenario\tstate\tinstructions\tatomics\n'
 	for scenario in none noop op1; do
-		for state in base stock series; do
+		for state in $states; do
 			run "$state" "$scenario"
 		done
 	done

@@ -3,7 +3,7 @@
 #
 # bench.sh: what the callback costs: base, stock and series, built from one configuration,
 # run the same workloads (bench.c) one after the other. A table, and in build/report/
-# bench.tsv, scale.tsv, atomics.tsv and size.tsv.
+# bench.tsv, scale.tsv, atomics.tsv and size.tsv. A kernel without base/ is compared with stock.
 #
 # Under QEMU's -icount, time is the number of executed instructions, which repeats.
 set -eu -o pipefail
@@ -14,7 +14,8 @@ set -eu -o pipefail
 
 work=$BUILD/bench
 report=$BUILD/report
-states="base stock series"
+states=$(bench_states)
+reference=${states%% *}
 initrd=$BUILD/guest/bench.cpio
 limit=900 # seconds for one boot
 
@@ -28,7 +29,7 @@ make_tag() {
 	# base has no op to implement
 	[ "$1" = base ] || flags='CFLAGS_mmu_subscribers.o += -DHAVE_INVALIDATE_RANGE'
 	begin_index "$from"
-	index_file lib/mmu_subscribers.c <"$scripts/measure/mmu_subscribers.c"
+	adapted "$scripts/measure/mmu_subscribers.c" | index_file lib/mmu_subscribers.c
 	index_file lib/mmu_subscribers.h <"$scripts/measure/mmu_subscribers.h"
 	{
 		tgit show "$from:lib/Makefile"
@@ -102,11 +103,11 @@ complete() {
 # state, workload, scenario, unit, median, min, max, calls -> bench.tsv. The flushes are
 # the calls that one subscriber of the series gets.
 tsv() {
-	awk -F '\t' -v OFS='\t' '
+	awk -F '\t' -v OFS='\t' -v reference="$reference" '
 	BEGIN { print "workload", "scenario", "state", "unit", "median", "min", "max", "flushes", "ratio" }
 	{
 		row[++n] = $0
-		if ($1 == "base")
+		if ($1 == reference)
 			base[$2, $3] = $5
 		if ($1 == "series" && $3 == "op1")
 			flushes[$2] = $8
@@ -120,10 +121,11 @@ tsv() {
 	}' "$1"
 }
 
-# table FILE: a row for each workload and scenario. Ratios are of the medians. What a flush
-# costs is from the least of the runs, which no interrupt and no refill of a list disturbed.
+# table FILE: a row for each workload and scenario. Ratios are of the medians. What a flush costs
+# more than in the first state is from the least of the runs, which no interrupt and no refill of
+# a list disturbed.
 table() {
-	awk -F '\t' '
+	awk -F '\t' -v states="$states" '
 	NR == 1 { next }
 	!(($1, $2) in seen) {
 		seen[$1, $2] = 1
@@ -139,21 +141,37 @@ table() {
 	function per_flush(k, state) {
 		if (!flushes[name[1]])
 			return ""
-		return sprintf("%+.1f", (least[k, state] - least[k, "base"]) / flushes[name[1]])
+		return sprintf("%+.1f", (least[k, state] - least[k, state_of[1]]) / flushes[name[1]])
+	}
+	# A line: what comes first, then a ratio of each state, then what it takes for a flush.
+	function line(first, ratio, flush,  j, text) {
+		text = first " "
+		for (j = 2; j <= m; j++)
+			text = text sprintf(" %7s", ratio[j])
+		text = text " "
+		for (j = 2; j <= m; j++)
+			text = text sprintf(" %9s", flush[j])
+		print text
 	}
 	END {
-		form = "%-16s %-9s %7s  %11s %6s  %7s %7s  %9s %9s\n"
-		printf form, "", "", "", "base", "spread", "stock", "series", "stock", "series"
-		printf form, "workload", "scenario", "flushes", unit, "", "ratio", "ratio", "per flush", "per flush"
+		m = split(states, state_of, " ")
+		form = "%-16s %-9s %7s  %11s %6s"
+		line(sprintf(form, "", "", "", state_of[1], "spread"), state_of, state_of)
+		for (j = 2; j <= m; j++) {
+			ratio[j] = "ratio"
+			flush[j] = "per flush"
+		}
+		line(sprintf(form, "workload", "scenario", "flushes", unit, ""), ratio, flush)
 		for (i = 1; i <= n; i++) {
 			k = order[i]
 			split(k, name, SUBSEP)
-			b = median[k, "base"]
-			printf form, name[1], name[2], flushes[name[1]] ? flushes[name[1]] : "", b,
-				sprintf("%.1f%%", spread[k, "base"]),
-				b ? sprintf("%.3f", median[k, "stock"] / b) : "",
-				b ? sprintf("%.3f", median[k, "series"] / b) : "",
-				per_flush(k, "stock"), per_flush(k, "series")
+			b = median[k, state_of[1]]
+			for (j = 2; j <= m; j++) {
+				ratio[j] = b ? sprintf("%.3f", median[k, state_of[j]] / b) : ""
+				flush[j] = per_flush(k, state_of[j])
+			}
+			line(sprintf(form, name[1], name[2], flushes[name[1]] ? flushes[name[1]] : "", b,
+				sprintf("%.1f%%", spread[k, state_of[1]])), ratio, flush)
 		}
 	}' "$1"
 }

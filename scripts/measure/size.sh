@@ -11,6 +11,8 @@ set -eu -o pipefail
 
 work=$BUILD/bench
 report=$BUILD/report/size.tsv
+states=$(bench_states)
+reference=${states%% *}
 # what may differ without notifiers: all that mm's headers are in
 objects=(mm/ fs/proc/ kernel/events/ kernel/fork.o)
 
@@ -28,7 +30,7 @@ sections() {
 # Calls of the slow path: as many as there are tests of the flag.
 gates() {
 	objdump -d --no-show-raw-insn "$1" |
-		grep -cE '(call|jmp) .*<(__mmu_notifier_invalidate_(range|mm)|__tlb_invalidate_secondary)>$' || :
+		grep -cE '(call|jmp) .*<(__mmu_notifier_(arch_invalidate_secondary_tlbs|invalidate_(range|mm))|__tlb_invalidate_secondary)>$' || :
 }
 
 # The kernel prints the sizes of structures when it boots.
@@ -46,7 +48,7 @@ row() {
 
 	shift 2
 	line="$what"$'\t'"$unit"
-	for state in base stock series; do
+	for state in $states; do
 		line="$line"$'\t'$("$@" "$state")
 	done
 	echo "$line"
@@ -99,7 +101,7 @@ contents() {
 compare() {
 	local object from to old new
 
-	from=$(kernel_dir base-none)/objects
+	from=$(kernel_dir "$reference-none")/objects
 	to=$(kernel_dir series-none)/objects
 	{ (cd "$from" && find . -name '*.o'); (cd "$to" && find . -name '*.o'); } | sort -u | while read -r object; do
 		object=${object#./}
@@ -114,26 +116,29 @@ compare() {
 }
 
 without_notifiers() {
-	"$scripts/kernel/build.sh" base-none "${objects[@]}"
+	"$scripts/kernel/build.sh" "$reference-none" "${objects[@]}"
 	"$scripts/kernel/build.sh" series-none "${objects[@]}"
 	compare >"$work/none"
-	[ -s "$work/none" ] || die "there are no objects in $(short "$(kernel_dir base-none)")/objects; remove it, and run 'make bench'"
+	[ -s "$work/none" ] || die "there are no objects in $(short "$(kernel_dir "$reference-none")")/objects; remove it, and run 'make bench'"
 }
 
 # --- table ----------------------------------------------------------------
 
 table() {
 	awk -F '\t' '
-	NR == 1 { printf "%-36s %-6s %12s %10s %10s\n", "", "", "base", "stock", "series"; next }
-	$1 ~ /^struct|^calls/ { printf "%-36s %-6s %12d %10d %10d\n", $1, $2, $3, $4, $5; next }
-	{ printf "%-36s %-6s %12d %+10d %+10d\n", $1, $2, $3, $4 - $3, $5 - $3 }' "$report"
+	{
+		form = NR == 1 ? "%s" : $1 ~ /^struct|^calls/ ? "%d" : "%+d"
+		printf "%-36s %-6s %12s", NR == 1 ? "" : $1, NR == 1 ? "" : $2, $3
+		for (i = 4; i <= NF; i++)
+			printf " %10s%s", sprintf(form, form == "%+d" ? $i - $3 : $i), i < NF ? "" : "\n"
+	}' "$report"
 	echo
-	echo "Without CONFIG_MMU_NOTIFIER: $(grep -c $'\tsame$' "$work/none") of $(wc -l <"$work/none") objects are the same in base and series."
+	echo "Without CONFIG_MMU_NOTIFIER: $(grep -c $'\tsame$' "$work/none") of $(wc -l <"$work/none") objects are the same in $reference and series."
 	grep -v $'\tsame$' "$work/none" | awk -F '\t' '{ printf "  %-28s %+d bytes of code\n", $1, $2 }' || :
 }
 
 [ $# = 0 ] || die "usage: size.sh"
-for state in base stock series; do
+for state in $states; do
 	for file in "$work/$state.workloads.log" "$(kernel_dir "$state-bench")/vmlinux"; do
 		[ -s "$file" ] || die "there is no $(short "$file"); run 'make bench'"
 	done
@@ -142,7 +147,7 @@ need_packages "${kernel_packages[@]}"
 need_commands size objdump nm awk
 mkdir -p "$BUILD/report"
 {
-	printf 'what\tunit\tbase\tstock\tseries\n'
+	printf 'what\tunit\t%s\n' "${states// /$'\t'}"
 	with_notifiers
 } >"$work/size"
 atomic "$report" <"$work/size"
