@@ -80,6 +80,14 @@
 #define MN_GATHER_FLUSHES \
 	(IS_ENABLED(CONFIG_MMU_GATHER_MERGE_VMAS) ? 1UL : 2UL)
 
+#if TREE < 703
+/* Gathers that meet flush where they have looked. */
+#define MN_NESTED_IS_EXACT	true
+#else
+/* Gathers that meet flush where they have looked, unless page sizes matter. */
+#define MN_NESTED_IS_EXACT	!IS_ENABLED(CONFIG_MMU_GATHER_PAGE_SIZE)
+#endif
+
 struct mn_test {
 	struct mm_struct *mm;
 	struct shadow_tlb *dev;
@@ -387,6 +395,38 @@ static unsigned int mn_calls_outside(struct kunit *test, unsigned long from,
 	return found;
 }
 
+#if TREE < 703
+/* The calls since @from: one, with exactly this range. */
+static void mn_expect_flushed(struct kunit *test, unsigned long from,
+			       unsigned long start, unsigned long len)
+{
+	KUNIT_EXPECT_EQ(test, mn_calls_with(test, from, start, len), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls(test) - from, 1UL);
+}
+#else
+/*
+ * The calls since @from, where more may be announced than has changed, and some of
+ * it twice.  None of it is left out, as far as it is known what was announced.
+ */
+static void mn_expect_flushed(struct kunit *test, unsigned long from,
+			      unsigned long start, unsigned long len)
+{
+	unsigned long calls = mn_calls(test) - from, end = start, i, nr;
+	struct shadow_tlb_call call;
+
+	KUNIT_EXPECT_GE(test, calls, 1UL);
+	if (calls > SHADOW_TLB_LOG)
+		return;
+	/* In any order: what one call adds, the next one may go on from. */
+	for (i = 0; i < calls; i++)
+		for (nr = from; shadow_tlb_call(mn_test(test)->dev, nr, &call);
+		     nr++)
+			if (call.start <= end)
+				end = max(end, call.end);
+	KUNIT_EXPECT_GE(test, end, start + len);
+}
+#endif
+
 #if TREE < 612
 /*
  * Entries of the device's page table that are not as those of the CPUs.  A walk
@@ -432,6 +472,17 @@ static void mn_expect_clean(struct kunit *test)
 #endif
 }
 
+/* Translations that calls since @from dropped before they had changed. */
+static unsigned int mn_calls_early(struct kunit *test, unsigned long from)
+{
+	struct shadow_tlb_call call;
+	unsigned int early = 0;
+
+	for (; shadow_tlb_call(mn_test(test)->dev, from, &call); from++)
+		early += call.unchanged;
+	return early;
+}
+
 /*
  * The calls since @from, of operations that flush with the page table lock held:
  * not before the entries changed, and not after invalidate_range_end().
@@ -439,13 +490,11 @@ static void mn_expect_clean(struct kunit *test)
 static void mn_expect_in_time(struct kunit *test, unsigned long from)
 {
 	struct shadow_tlb_call call;
-	unsigned int early = 0, late = 0;
+	unsigned int late = 0;
 
-	for (; shadow_tlb_call(mn_test(test)->dev, from, &call); from++) {
-		early += call.unchanged;
+	KUNIT_EXPECT_EQ(test, mn_calls_early(test, from), 0U);
+	for (; shadow_tlb_call(mn_test(test)->dev, from, &call); from++)
 		late += call.outside;
-	}
-	KUNIT_EXPECT_EQ(test, early, 0U);
 	KUNIT_EXPECT_EQ(test, late, 0U);
 }
 
@@ -656,8 +705,8 @@ static void mn_fork_write_protects(struct kunit *test)
 	mn_prepare(test, addr, len);
 	calls = mn_calls(test);
 	KUNIT_ASSERT_EQ(test, mn_fork(&child), 0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, len), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_flushed(test, calls, addr, len);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	KUNIT_EXPECT_EQ(test, shadow_tlb_access(mn_test(test)->dev, addr, true),
 			-EFAULT);
 	mn_expect_clean(test);
@@ -711,7 +760,9 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 	struct mn_test *ctx = mn_test(test);
 	struct shadow_tlb *mine = ctx->dev;
 	struct mn_child child = { };
+#if TREE < 703
 	struct mmu_gather outer;
+#endif
 
 	/* The child writes, so that its pages are its own, and writable. */
 	child.addr = addr;
@@ -722,9 +773,10 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 	KUNIT_ASSERT_FALSE(test, IS_ERR(ctx->dev));
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, len), 0);
 	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, 0, addr, len), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test), 1UL);
+	mn_expect_flushed(test, 0, addr, len);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
 	mn_expect_clean(test);
+#if TREE < 703
 	mn_expect_in_time(test, 0);
 	/* Nothing was written since: nothing to tell. */
 	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
@@ -736,6 +788,7 @@ static void mn_soft_dirty_bits_cleared(struct kunit *test)
 					    mn_everything(child.mm)), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test), 2UL);
 	tlb_finish_mmu(&outer);
+#endif
 	shadow_tlb_unbind(ctx->dev);
 	ctx->dev = mine;
 	mn_child_leave(&child);
@@ -954,8 +1007,8 @@ static void mn_move_table(struct kunit *test, unsigned long size)
 	KUNIT_ASSERT_EQ(test, mn_dev_use(test, addr, 4 * PAGE_SIZE), 0);
 	calls = mn_calls(test);
 	KUNIT_ASSERT_EQ(test, mn_mremap(mm, addr, size, to), 0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, size), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_flushed(test, calls, addr, size);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, size), 0);
@@ -1124,8 +1177,7 @@ static void mn_thp_zap(struct kunit *test)
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, do_madvise(mn_test(test)->mm, addr, PMD_SIZE,
 					 MADV_DONTNEED), 0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_flushed(test, calls, addr, PMD_SIZE);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
 }
@@ -1253,8 +1305,12 @@ static void mn_thp_soft_dirty_bits_cleared(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PMD_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_write_proc(child.pid, "clear_refs", '4'), 1);
 	KUNIT_EXPECT_TRUE(test, mn_is_thp(child.mm, addr));
+#if TREE < 703
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, 0, addr, PMD_SIZE), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, 0, addr, PMD_SIZE), 0U);
+#else
+	mn_expect_flushed(test, 0, addr, PMD_SIZE);
+#endif
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
 	mn_expect_clean(test);
 	shadow_tlb_unbind(ctx->dev);
@@ -1513,11 +1569,14 @@ static void mn_huge_pud_mprotect(struct kunit *test)
 	mn_prepare_pud(test, addr);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, mn_mprotect(mm, addr, PUD_SIZE, 0, VM_WRITE), 0);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PUD_SIZE), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_flushed(test, calls, addr, PUD_SIZE);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 0U);
 	mn_expect_clean(test);
+#if TREE < 703
 	mn_expect_in_time(test, calls);
+#else
+	KUNIT_EXPECT_EQ(test, mn_calls_early(test, calls), 0U);
+#endif
 }
 
 static void mn_truncate(struct mn_zapper *zapper)
@@ -1592,7 +1651,12 @@ static void mn_hugetlb_munmap(struct kunit *test)
 	addr = mn_prepare_hugetlb(test);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, HUGE_SIZE), 0);
+#if TREE < 703
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, MN_GATHER_FLUSHES);
+#else
+	/* Page tables have another size, so there may be a flush in between. */
+	KUNIT_EXPECT_GE(test, mn_calls(test) - calls, MN_GATHER_FLUSHES);
+#endif
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HUGE_SIZE), 0U);
 	mn_expect_clean(test);
 }
@@ -1816,8 +1880,12 @@ static void mn_unshare_table(struct kunit *test, void (*op)(struct kunit *test))
 	calls = mn_calls(test);
 	op(test);
 	KUNIT_EXPECT_FALSE(test, mn_table_is_shared(mm, other));
+#if TREE < 703
 	KUNIT_EXPECT_GE(test, mn_calls_with(test, calls, MN_SHARED, PUD_SIZE),
 			1U);
+#else
+	mn_expect_flushed(test, calls, MN_SHARED, PUD_SIZE);
+#endif
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, MN_SHARED, HPAGE_SIZE), 0U);
 	mmput(other);
 	mn_expect_clean(test);
@@ -2252,6 +2320,38 @@ static void mn_reclaim_with_a_deferred_flush(struct kunit *test)
 	mn_bystander_leave(&by);
 }
 
+#if TREE >= 703
+/*
+ * Whoever zaps next makes up for the flush of the CPUs that reclaim has deferred.
+ * The device was told when the page was unmapped, and keeps the rest.
+ */
+static void mn_zap_after_a_deferred_flush(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE, calls;
+	unsigned long other = addr + PMD_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_bystander by = { };
+
+	mn_skip_if_no_flush_is_deferred(test);
+	if (IS_ENABLED(CONFIG_RISCV))
+		kunit_skip(test, "devices are flushed with the CPUs here");
+	mn_prepare(test, other, len);
+	mn_prepare_lazyfree(test, addr, len);
+	mn_bystander_start(test, &by);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, do_madvise(mm, other, PAGE_SIZE, MADV_DONTNEED),
+			0);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, other, PAGE_SIZE),
+			0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, other, PAGE_SIZE), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, other, len), 3U);
+	mn_expect_clean(test);
+	mn_bystander_leave(&by);
+}
+#endif
+
 /*
  * Reclaim has unmapped a page, and flushes the CPUs after the last one.  In
  * between, another thread writes to the address, and has another page there.
@@ -2359,10 +2459,14 @@ static void mn_reclaimed_huge_page_is_written_to(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_reuse_reclaimed(test, addr, PMD_SIZE), 1U);
 }
 
+#if TREE < 703
 /*
  * Another page is mapped in the middle of it.  It is flushed as well: a process
  * must not choose how many calls are made with the lock held.
  */
+#else
+/* Another page is mapped in the middle of it.  It need not be flushed. */
+#endif
 static void mn_reclaimed_part_of_a_huge_page(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, hole = addr + 16 * PAGE_SIZE, calls;
@@ -2381,8 +2485,13 @@ static void mn_reclaimed_part_of_a_huge_page(struct kunit *test)
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, mn_op_unmap(mm, addr, PMD_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+#if TREE < 703
+	mn_expect_flushed(test, calls, addr, PMD_SIZE);
+#else
+	mn_expect_flushed(test, calls, addr, hole - addr);
+	mn_expect_flushed(test, calls, hole + PAGE_SIZE,
+			  addr + PMD_SIZE - hole - PAGE_SIZE);
+#endif
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, hole, PAGE_SIZE), 0);
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
@@ -2409,7 +2518,11 @@ static void mn_reclaimed_huge_page_across_page_tables(struct kunit *test)
 	mn_expect_in_time(test, calls);
 }
 
+#if TREE < 703
 /* Migration goes the same way. */
+#else
+/* Migration goes the same way, and may flush each page. */
+#endif
 static void mn_migrated_in_small_pieces(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, calls;
@@ -2425,8 +2538,7 @@ static void mn_migrated_in_small_pieces(struct kunit *test)
 	calls = mn_calls(test);
 	try_to_migrate(folio, 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PMD_SIZE), 0U);
-	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, addr, PMD_SIZE), 1U);
-	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
+	mn_expect_flushed(test, calls, addr, PMD_SIZE);
 	mn_expect_clean(test);
 	mn_expect_in_time(test, calls);
 	remove_migration_ptes(folio, folio, 0);
@@ -2726,11 +2838,15 @@ static void mn_nested_gather_finds_nothing(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, mn_inner(mm, what, page, PAGE_SIZE), 0);
 		KUNIT_EXPECT_EQ_MSG(test, mn_dev_has(test, page, PAGE_SIZE), 0U,
 				    "operation %d", what);
-		KUNIT_EXPECT_EQ_MSG(test, mn_calls_outside(test, calls, page,
-							   PAGE_SIZE), 0U,
-				    "operation %d", what);
+		if (MN_NESTED_IS_EXACT)
+			KUNIT_EXPECT_EQ_MSG(test,
+					    mn_calls_outside(test, calls, page,
+							     PAGE_SIZE), 0U,
+					    "operation %d", what);
 		tlb_finish_mmu(&outer);
-		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 3U);
+		if (MN_NESTED_IS_EXACT)
+			KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr,
+							 4 * PAGE_SIZE), 3U);
 		mn_expect_clean(test);
 	}
 }
@@ -2750,9 +2866,11 @@ static void mn_nested_gather_flushes_in_the_middle(struct kunit *test)
 	tlb_flush_mmu(&inner);
 	tlb_finish_mmu(&inner);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, PAGE_SIZE), 0U);
-	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 1U);
+	if (MN_NESTED_IS_EXACT)
+		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 1U);
 	tlb_finish_mmu(&outer);
-	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 1U);
+	if (MN_NESTED_IS_EXACT)
+		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 1U);
 	mn_expect_clean(test);
 }
 
@@ -2771,12 +2889,16 @@ static void mn_nested_gather_keeps_the_rest(struct kunit *test)
 		tlb_gather_mmu(&outer, mm);
 		calls = mn_calls(test);
 		KUNIT_EXPECT_EQ(test, mn_inner(mm, what, page, PAGE_SIZE), 0);
-		KUNIT_EXPECT_EQ_MSG(test, mn_calls_outside(test, calls, page,
-							   PAGE_SIZE), 0U,
-				    "operation %d", what);
+		if (MN_NESTED_IS_EXACT)
+			KUNIT_EXPECT_EQ_MSG(test,
+					    mn_calls_outside(test, calls, page,
+							     PAGE_SIZE), 0U,
+					    "operation %d", what);
 		KUNIT_EXPECT_GE(test, mn_calls(test) - calls, 1UL);
 		tlb_finish_mmu(&outer);
-		KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, 4 * PAGE_SIZE), 3U);
+		if (MN_NESTED_IS_EXACT)
+			KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr,
+							 4 * PAGE_SIZE), 3U);
 		mn_expect_clean(test);
 	}
 }
@@ -2831,10 +2953,12 @@ static void mn_nested_gather_of_hugetlb(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mn_dev_use(test, addr, PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, HUGE_SIZE, MADV_DONTNEED), 0);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, HUGE_SIZE), 0U);
-	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr, HUGE_SIZE),
-			0U);
+	if (MN_NESTED_IS_EXACT)
+		KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr,
+						       HUGE_SIZE), 0U);
 	tlb_finish_mmu(&outer);
-	KUNIT_EXPECT_EQ(test, mn_dev_has(test, small, PAGE_SIZE), 1U);
+	if (MN_NESTED_IS_EXACT)
+		KUNIT_EXPECT_EQ(test, mn_dev_has(test, small, PAGE_SIZE), 1U);
 	mn_expect_clean(test);
 }
 
@@ -3039,6 +3163,9 @@ static struct kunit_case mn_site_cases[] = {
 #endif
 	KUNIT_CASE(mn_reclaim),
 	KUNIT_CASE(mn_reclaim_with_a_deferred_flush),
+#if TREE >= 703
+	KUNIT_CASE(mn_zap_after_a_deferred_flush),
+#endif
 	KUNIT_CASE(mn_reclaimed_page_is_written_to),
 	KUNIT_CASE(mn_reclaimed_huge_page),
 	KUNIT_CASE(mn_reclaimed_huge_page_is_written_to),

@@ -969,8 +969,14 @@ TEST_F(user, collapse_of_shared_memory)
 	expect_has(0, two, huge_size);
 	expect_clean(_metadata, self->dev);
 
-	/* The huge page, by way of small entries. */
+	/*
+	 * The huge page, by way of small entries.  If nothing is in the way, a
+	 * fault maps all of it at once, and then there is nothing to collapse.
+	 */
+	ASSERT_EQ(0, mprotect(two, page_size, PROT_READ));
 	EXPECT_TRUE(is_all(two, huge_size, 0x5a));
+	ASSERT_EQ(0, mprotect(two, page_size, PROT_READ | PROT_WRITE));
+	EXPECT_EQ(0, smaps_kb(two, "ShmemPmdMapped:"));
 	load(two, huge_size);
 	EXPECT_EQ(0, madvise(two, huge_size, MADV_COLLAPSE));
 	expect_has(0, two, huge_size);
@@ -1925,6 +1931,11 @@ TEST_F_TIMEOUT(user, idle_pages_stay_while_threads_zap, 120)
 	int nr, i, lost;
 	bool stop;
 
+#if TREE >= 703
+#ifdef __powerpc__
+	SKIP(return, "gathers that meet flush everything here");
+#endif
+#endif
 	ASSERT_NE(NULL, idle);
 	ASSERT_NE(NULL, busy);
 	for (nr = 2; nr <= MAX_ZAPPERS; nr *= 2) {
