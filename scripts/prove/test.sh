@@ -18,6 +18,8 @@
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
 # newer    the step kunit for Linux 7.3
+# arm64    the step smmu of ARCH=arm64
+# powerpc  the step ocxl of ARCH=powerpc
 #
 # With TREE=6.12 and 7.3, which have no base: kunit, control, exports, and
 # found    stock with the tests beside the series: nothing is freed in reach, nothing is stale
@@ -53,7 +55,7 @@ powerpc)
 *)
 	work=$BUILD/test
 	all_steps="scripts sites base kunit reach amd vtd control mutants shell exports"
-	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer"
+	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer arm64 powerpc"
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control exports"
 	;;
 esac
@@ -593,6 +595,27 @@ step_newer() {
 	sed 's/ - / - Linux 7.3: /' "$tests" >>"$results"
 }
 
+# --- arm64, powerpc -------------------------------------------------------
+
+# also ARCHITECTURE STEP: what that step says there
+also() {
+	local tests=$BUILD/test-$1/$2.results
+
+	rm -f "$tests"
+	ARCH=$1 TEST_ONLY=$2 "$scripts/prove/test.sh" >"$work/$1.out" || :
+	grep -E '^(not ok|skip) - ' "$work/$1.out" || :
+	attempt "the step $2 runs on $1" [ -s "$tests" ]
+	sed "s/ - / - $1: /" "$tests" >>"$results"
+}
+
+step_arm64() {
+	also arm64 smmu
+}
+
+step_powerpc() {
+	also powerpc ocxl
+}
+
 # --- all ------------------------------------------------------------------
 
 # Each in a subshell: what fails in one ends that one.
@@ -655,7 +678,7 @@ main() {
 	done
 	only=${TEST_ONLY:-$all_steps}
 	names="prepare ${only//,/ }"
-	only_one test
+	only_one "test-$arch"
 	mkdir -p "$work"
 	rm -f "$work"/*.results "$work/times"
 	# shellcheck disable=SC2086 # one word per step
