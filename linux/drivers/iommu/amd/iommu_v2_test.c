@@ -254,7 +254,9 @@ static int v2_suite_init(struct kunit_suite *suite)
 	struct pci_dev *pdev = NULL;
 
 	if (!amd_iommu_v2_supported()) {
-		v2.missing = "no AMD IOMMU with PPR and GT";
+		v2.missing = pgtable_l5_enabled() ?
+			     "needs page tables of four levels" :
+			     "no AMD IOMMU with PPR and GT";
 		return 0;
 	}
 	for_each_pci_dev(pdev) {
@@ -1411,6 +1413,16 @@ static int v2_fault(struct v2_test *ctx, u32 pasid, u64 address, u16 tag)
 	};
 
 	return ppr_notifier(&ppr_nb, 0, &fault);
+}
+
+/* The IOMMU walks as many levels as the CPU: Guest Paging Mode, 183:182. */
+static void v2_levels_of_the_page_table(struct kunit *test)
+{
+	u64 *dte, levels = pgtable_l5_enabled() ? 5 : 4;
+	struct v2_test *ctx = v2_test(test);
+
+	dte = ctx->iommu->pci_seg->dev_table[pci_dev_id(ctx->pdev)].data;
+	KUNIT_EXPECT_EQ(test, v2_bits(dte[2], 55, 54) + 4, levels);
 }
 
 static void v2_bind_and_unbind(struct kunit *test)
@@ -3579,6 +3591,7 @@ static void v2_what_a_stop_costs(struct kunit *test)
 
 static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_bind_and_unbind),
+	KUNIT_CASE(v2_levels_of_the_page_table),
 	KUNIT_CASE(v2_bind_what_is_bound),
 	KUNIT_CASE(v2_bind_fails),
 	KUNIT_CASE(v2_no_memory),
