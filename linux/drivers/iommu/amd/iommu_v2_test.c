@@ -3040,12 +3040,14 @@ static void v2_two_cpus_at_once(struct kunit *test)
 
 /*
  * A second IOMMU.  No emulated machine has it, so it is in memory: its command
- * buffer, its registers, and the word that COMPLETION_WAIT stores to.  It
- * executes nothing; that word is as large as if all was complete, unless a case
- * has the IOMMU stopped.  What the driver does, it does for two.
+ * buffer and its registers.  It executes nothing.  The driver waits for a word
+ * to have the value that it has asked for last: it is given the variable that
+ * has this value, and while the IOMMU is silent, another one.  What the driver
+ * does, it does for two.
  */
 
-#define V2_FAR_FUTURE	BIT_ULL(62)
+static u64 v2_nothing_done;
+
 #define V2_CMD_SIZE	16
 
 static struct {
@@ -3057,7 +3059,6 @@ static void v2_free_second(void)
 {
 	struct amd_iommu *iommu = v2_second.iommu;
 
-	kfree((void *)iommu->cmd_sem);
 	free_pages((unsigned long)iommu->cmd_buf, get_order(CMD_BUFFER_SIZE));
 	kvfree((__force void *)iommu->mmio_base);
 	kfree(iommu);
@@ -3076,7 +3077,7 @@ static bool v2_alloc_second(const struct amd_iommu *first)
 				    GFP_KERNEL);
 	iommu->cmd_buf = (void *)__get_free_pages(GFP_KERNEL | __GFP_ZERO,
 						  get_order(CMD_BUFFER_SIZE));
-	iommu->cmd_sem = kzalloc(sizeof(u64), GFP_KERNEL);
+	iommu->cmd_sem = &iommu->cmd_sem_val;
 	iommu->dev = first->dev;
 	iommu->cap = first->cap;
 	iommu->features = first->features;
@@ -3084,10 +3085,8 @@ static bool v2_alloc_second(const struct amd_iommu *first)
 	iommu->pci_seg = first->pci_seg;
 	iommu->iommu = first->iommu;
 	v2_second.iommu = iommu;
-	if (iommu->mmio_base && iommu->cmd_buf && iommu->cmd_sem) {
-		*iommu->cmd_sem = V2_FAR_FUTURE;
+	if (iommu->mmio_base && iommu->cmd_buf)
 		return true;
-	}
 	v2_free_second();
 	return false;
 }
@@ -3261,7 +3260,7 @@ static void v2_one_of_two_fails(struct kunit *test, unsigned int bad,
 	if (bad == 0)
 		v2_stop_iommu(v2_second.first);
 	else if (how == V2_SILENT)
-		*v2_second.iommu->cmd_sem = v2_second.iommu->cmd_sem_val;
+		v2_second.iommu->cmd_sem = &v2_nothing_done;
 	else
 		v2_leave_places(n);
 	v2_listen(ctx, addr, len);
@@ -3279,7 +3278,7 @@ static void v2_one_of_two_fails(struct kunit *test, unsigned int bad,
 	all = ctx->cmds;
 	v2_look_at(ctx, &both, bad);
 	KUNIT_EXPECT_EQ(test, v2_stop(test), how == V2_FULL ? n : all);
-	*v2_second.iommu->cmd_sem = V2_FAR_FUTURE;
+	v2_second.iommu->cmd_sem = &v2_second.iommu->cmd_sem_val;
 	v2_record_both(&both);
 }
 
