@@ -57,6 +57,8 @@ shim() {
 			return size > PAGE_SIZE ? amd_iommu_flush_tlb(dom, pasid) :
 						  amd_iommu_flush_page(dom, pasid, address);
 		}
+		#define amd_iommu_add_in_memory(iommu)	do { } while (0)
+		#define amd_iommu_remove_in_memory(iommu)	do { } while (0)
 		END
 		;;
 	vtd) echo "#define iommu_sva_bind_device(dev, mm, data)	intel_svm_bind(dev, mm, data)" ;;
