@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # size.sh: what the series adds to a kernel, as a table and in build/report/size.tsv, from
-# the kernels that bench.sh has built; and without CONFIG_MMU_NOTIFIER, object by object.
+# the kernels that bench.sh has built; and without CONFIG_MMU_NOTIFIER, object by object, if there
+# is a base.
 set -eu -o pipefail
 # shellcheck source=scripts/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -12,7 +13,6 @@ set -eu -o pipefail
 work=$BUILD/bench
 report=$BUILD/report/size.tsv
 states=$(bench_states)
-reference=${states%% *}
 # what may differ without notifiers: all that mm's headers are in
 objects=(mm/ fs/proc/ kernel/events/ kernel/fork.o)
 
@@ -101,7 +101,7 @@ contents() {
 compare() {
 	local object from to old new
 
-	from=$(kernel_dir "$reference-none")/objects
+	from=$(kernel_dir base-none)/objects
 	to=$(kernel_dir series-none)/objects
 	{ (cd "$from" && find . -name '*.o'); (cd "$to" && find . -name '*.o'); } | sort -u | while read -r object; do
 		object=${object#./}
@@ -116,10 +116,10 @@ compare() {
 }
 
 without_notifiers() {
-	"$scripts/kernel/build.sh" "$reference-none" "${objects[@]}"
+	"$scripts/kernel/build.sh" base-none "${objects[@]}"
 	"$scripts/kernel/build.sh" series-none "${objects[@]}"
 	compare >"$work/none"
-	[ -s "$work/none" ] || die "there are no objects in $(short "$(kernel_dir "$reference-none")")/objects; remove it, and run 'make bench'"
+	[ -s "$work/none" ] || die "there are no objects in $(short "$(kernel_dir base-none)")/objects; remove it, and run 'make bench'"
 }
 
 # --- table ----------------------------------------------------------------
@@ -132,8 +132,9 @@ table() {
 		for (i = 4; i <= NF; i++)
 			printf " %10s%s", sprintf(form, form == "%+d" ? $i - $3 : $i), i < NF ? "" : "\n"
 	}' "$report"
+	[ -d "$BASE_DIR" ] || return 0
 	echo
-	echo "Without CONFIG_MMU_NOTIFIER: $(grep -c $'\tsame$' "$work/none") of $(wc -l <"$work/none") objects are the same in $reference and series."
+	echo "Without CONFIG_MMU_NOTIFIER: $(grep -c $'\tsame$' "$work/none") of $(wc -l <"$work/none") objects are the same in base and series."
 	grep -v $'\tsame$' "$work/none" | awk -F '\t' '{ printf "  %-28s %+d bytes of code\n", $1, $2 }' || :
 }
 
@@ -151,5 +152,6 @@ mkdir -p "$BUILD/report"
 	with_notifiers
 } >"$work/size"
 atomic "$report" <"$work/size"
-without_notifiers
+# In 7.3, the drivers that are configured need notifiers.
+[ ! -d "$BASE_DIR" ] || without_notifiers
 table

@@ -138,7 +138,7 @@ make_kernels() {
 	for state in base stock series; do
 		object "$work/vmlinux.$state" $'.globl f\n.type f, @function\nf: ret\n.size f, 1'
 	done
-	for state in base stock series; do
+	for state in base series; do
 		object "$work/objects.$state/mm/memory.o" 'nop; ret'
 		object "$work/objects.$state/kernel/fork.o" 'ret'
 	done
@@ -224,7 +224,7 @@ test_bench() {
 	consoles series 1050 2
 	rmdir "$top/trees/6.1/base"
 	check "a kernel without base is compared with stock" eval \
-		'run bench && row bench munmap-1 op1 series instructions 1050 1040 1070 2 0.9545 && ! grep -q "^[^[]*base" "$work/out" && grep -q "2 of 2 objects are the same in stock and series" "$work/out"'
+		'run bench && row bench munmap-1 op1 series instructions 1050 1040 1070 2 0.9545 && ! grep -q "^[^[]*base" "$work/out"'
 	mkdir "$top/trees/6.1/base"
 	object "$work/objects.series/mm/memory.o" 'cld; ret'
 	check "an object with another instruction is not the same, though it is as long" eval \
