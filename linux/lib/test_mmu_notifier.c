@@ -398,7 +398,7 @@ static unsigned int mn_calls_outside(struct kunit *test, unsigned long from,
 #if TREE < 703
 /* The calls since @from: one, with exactly this range. */
 static void mn_expect_flushed(struct kunit *test, unsigned long from,
-			       unsigned long start, unsigned long len)
+			      unsigned long start, unsigned long len)
 {
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, from, start, len), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - from, 1UL);
@@ -3409,8 +3409,8 @@ static void mn_slow_free(struct mmu_notifier *mn)
 {
 	unsigned int i;
 
-	for (i = 0; i < 5000 && !READ_ONCE(mn_slow.returned); i++)
-		udelay(10);
+	for (i = 0; i < 10000 && !READ_ONCE(mn_slow.returned); i++)
+		udelay(5);
 	WRITE_ONCE(mn_slow.got.freed, true);
 }
 
