@@ -61,7 +61,19 @@ shim() {
 		#define amd_iommu_remove_in_memory(iommu)	do { } while (0)
 		END
 		;;
-	vtd) echo "#define iommu_sva_bind_device(dev, mm, data)	intel_svm_bind(dev, mm, data)" ;;
+	vtd)
+		cat <<-'END'
+		static struct iommu_sva *stock_bind(struct device *dev, struct mm_struct *mm)
+		{
+			struct iommu_sva *sva = iommu_sva_bind_device(dev, mm, NULL);
+
+			pr_info("stock binds: %d\n", PTR_ERR_OR_ZERO(sva));
+			return intel_svm_bind(dev, mm, NULL);
+		}
+
+		#define iommu_sva_bind_device(dev, mm, data)	stock_bind(dev, mm)
+		END
+		;;
 	esac
 	cat <<-'END'
 	#define mmu_notifier_invalidate_mm(mm)	mmu_notifier_invalidate_range(mm, 0, TASK_SIZE)
@@ -175,6 +187,14 @@ table() {
 	}' "$report"
 }
 
+# The rows of the series would not be there if it refused, too.
+refusal() {
+	local error
+
+	error=$(sed -n 's/^.*stock binds: //p' "$work/$stock.vtd.1.log" 2>/dev/null | sort -u)
+	[ -z "$error" ] || echo "VT-d: iommu_sva_bind_device() in stock returns $error. In the series it works; the rows are from it."
+}
+
 # In which rows the series is the worse one.
 worse() {
 	awk -F '\t' 'NR > 1 && ($5 > $4 || $7 > $6 || $10 > $9 || $12 < $11) { print "  " $1 ": " $2 ", " $3 " devices" }' "$report"
@@ -203,6 +223,7 @@ done | join_states | atomic "$report"
 say "table"
 table
 echo
+refusal
 worse >"$work/worse"
 if [ -s "$work/worse" ]; then
 	echo "More than stock in these rows:"
