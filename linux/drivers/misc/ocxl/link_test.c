@@ -908,20 +908,11 @@ static int oc_work(void *data)
 	kthread_complete_and_exit(&worker->done, 0);
 }
 
-static void oc_two_cpus_at_once(struct kunit *test)
+static void oc_work_on_two_cpus(struct kunit *test, struct oc_worker worker[2])
 {
-	struct oc_test *ctx = oc_test(test);
-	struct oc_worker worker[2] = {
-		{ .proc = &ctx->own }, { .proc = &ctx->other },
-	};
-	unsigned int i, k, pages[2] = {};
 	struct task_struct *task;
-	const char *wrong;
-	struct mm_struct *mm;
+	unsigned int k;
 
-	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->other), 0);
-	oc_forget();
-	oc.state = OC_SLOW;
 	for (k = 0; k < 2; k++) {
 		init_completion(&worker[k].done);
 		task = kthread_create(oc_work, &worker[k], "oc_worker%u", k);
@@ -933,6 +924,22 @@ static void oc_two_cpus_at_once(struct kunit *test)
 		wait_for_completion(&worker[k].done);
 	for (k = 0; k < 2; k++)
 		KUNIT_EXPECT_EQ(test, worker[k].ret, 0);
+}
+
+static void oc_two_cpus_at_once(struct kunit *test)
+{
+	struct oc_test *ctx = oc_test(test);
+	struct oc_worker worker[2] = {
+		{ .proc = &ctx->own }, { .proc = &ctx->other },
+	};
+	unsigned int i, k, pages[2] = {};
+	const char *wrong;
+	struct mm_struct *mm;
+
+	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->other), 0);
+	oc_forget();
+	oc.state = OC_SLOW;
+	oc_work_on_two_cpus(test, worker);
 	KUNIT_EXPECT_EQ(test, oc.at_once, 0U);
 
 	for (i = 0; i < oc.events; i++) {
@@ -1292,24 +1299,12 @@ static void oc_two_cpus_at_a_dead_link(struct kunit *test)
 	struct oc_worker worker[2] = {
 		{ .proc = &ctx->own }, { .proc = &ctx->other },
 	};
-	struct task_struct *task;
-	unsigned int k;
 
 	oc_join(test);
 	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->other), 0);
 	oc_forget();
 	oc.state = OC_DEAD;
-	for (k = 0; k < 2; k++) {
-		init_completion(&worker[k].done);
-		task = kthread_create(oc_work, &worker[k], "oc_worker%u", k);
-		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-		kthread_bind(task, k);
-		wake_up_process(task);
-	}
-	for (k = 0; k < 2; k++)
-		wait_for_completion(&worker[k].done);
-	for (k = 0; k < 2; k++)
-		KUNIT_EXPECT_EQ(test, worker[k].ret, 0);
+	oc_work_on_two_cpus(test, worker);
 	KUNIT_EXPECT_EQ(test, oc_count(OC_LAUNCH), 1U);
 	oc_expect_cut_off(test);
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
