@@ -1059,6 +1059,16 @@ static void mn_hold_mover(void *data, struct page *page, unsigned int order,
 		cpu_relax();
 }
 
+/* The case stays on its CPU.  Returns another one, for a thread of its own. */
+static unsigned int mn_other_cpu(void)
+{
+	unsigned int here = get_cpu();
+
+	put_cpu();
+	set_cpus_allowed_ptr(current, cpumask_of(here));
+	return cpumask_any_but(cpu_online_mask, here);
+}
+
 static int mn_zapper_run(void *data)
 {
 	struct mn_zapper *zapper = data;
@@ -1077,21 +1087,16 @@ static void mn_mremap_while_zapped(struct kunit *test, unsigned long addr,
 {
 	struct mm_struct *mm = mn_test(test)->mm;
 	struct task_struct *task;
-	unsigned int here;
 
 	if (IS_ENABLED(CONFIG_PPC_BOOK3S_64))
 		kunit_skip(test, "a page has several page tables here, and is there");
 	if (num_online_cpus() < 2)
 		kunit_skip(test, "one CPU only");
-	here = get_cpu();
-	put_cpu();
 	init_completion(&zapper->go);
 	init_completion(&zapper->done);
-	task = kthread_create(mn_zapper_run, zapper, "mn_zapper");
+	task = kthread_run_on_cpu(mn_zapper_run, zapper, mn_other_cpu(),
+				  "mn_zapper/%u");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	set_cpus_allowed_ptr(current, cpumask_of(here));
-	kthread_bind(task, cpumask_any_but(cpu_online_mask, here));
-	wake_up_process(task);
 	KUNIT_EXPECT_EQ(test, register_trace_mm_page_alloc(mn_hold_mover,
 							   zapper), 0);
 	zapper->mover = current;
@@ -2261,29 +2266,17 @@ static void mn_bystander_write(struct mn_bystander *by, unsigned long addr)
 	wait_for_completion(&by->done);
 }
 
-/* The case stays on its CPU.  Returns another one, for a thread of its own. */
-static unsigned int mn_other_cpu(void)
-{
-	unsigned int here = get_cpu();
-
-	put_cpu();
-	set_cpus_allowed_ptr(current, cpumask_of(here));
-	return cpumask_any_but(cpu_online_mask, here);
-}
-
 static void mn_bystander_start(struct kunit *test, struct mn_bystander *by)
 {
-	unsigned int other = mn_other_cpu();
 	struct task_struct *task;
 
 	by->mm = mn_test(test)->mm;
 	init_completion(&by->there);
 	init_completion(&by->go);
 	init_completion(&by->done);
-	task = kthread_create(mn_bystander_run, by, "mn_bystander");
+	task = kthread_run_on_cpu(mn_bystander_run, by, mn_other_cpu(),
+				  "mn_bystander/%u");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	kthread_bind(task, other);
-	wake_up_process(task);
 	wait_for_completion(&by->there);
 }
 
@@ -3091,11 +3084,11 @@ static void mn_two_cpus_at_once(struct kunit *test)
 		w[i].rounds = 200;
 		w[i].addr = TEST_BASE + i * MN_WORK_PAGES * PAGE_SIZE;
 		init_completion(&w[i].done);
-		task = kthread_create(work[i], &w[i], "mn_work/%u", i);
+		task = kthread_run_on_cpu(work[i], &w[i],
+					  cpumask_nth(i % num_online_cpus(),
+						      cpu_online_mask),
+					  "mn_work/%u");
 		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-		kthread_bind(task, cpumask_nth(i % num_online_cpus(),
-					       cpu_online_mask));
-		wake_up_process(task);
 	}
 	for (i = 0; i < ARRAY_SIZE(work); i++)
 		while (!wait_for_completion_timeout(&w[i].done, 1))
@@ -3766,10 +3759,9 @@ static void mn_leave_beside_a_neighbour(struct kunit *test)
 	other = mn_other_cpu();
 	init_completion(&n.done);
 	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&n.mn, n.mm), 0);
-	task = kthread_create(mn_neighbour_run, &n, "mn_neighbour");
+	task = kthread_run_on_cpu(mn_neighbour_run, &n, other,
+				  "mn_neighbour/%u");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-	kthread_bind(task, other);
-	wake_up_process(task);
 	/* Without its calls there is nothing to wait for. */
 	for (i = 0; i < 1000 && READ_ONCE(n.calls) < 2; i++)
 		schedule_timeout_uninterruptible(1);
@@ -4062,10 +4054,9 @@ static void mn_top_level_changes_at_the_first_bind(struct kunit *test)
 
 		KUNIT_ASSERT_NOT_NULL(test, ctx.mm);
 		init_completion(&w.done);
-		task = kthread_create(mn_work_top_level, &w, "mn_work");
+		task = kthread_run_on_cpu(mn_work_top_level, &w, other,
+					  "mn_work/%u");
 		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-		kthread_bind(task, other);
-		wake_up_process(task);
 		while (!READ_ONCE(w.begun) && !completion_done(&w.done))
 			cpu_relax();
 		pgd = mm_device_pgd(ctx.mm);

@@ -888,6 +888,16 @@ static u64 v2_gcr3_of(struct mm_struct *mm)
 	return __pa(mm_device_pgd(mm)) | GCR3_VALID;
 }
 
+/* The device comes back after it was removed. */
+static bool v2_find_again(struct v2_test *ctx)
+{
+	v2_plug();
+	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
+	if (ctx->pdev)
+		ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+	return ctx->pdev;
+}
+
 /* Threads of the case. */
 
 struct v2_worker {
@@ -902,14 +912,8 @@ struct v2_worker {
 
 static int v2_run_on(int (*fn)(void *), struct v2_worker *w, unsigned int cpu)
 {
-	struct task_struct *task = kthread_create(fn, w, "v2_work");
-
-	if (IS_ERR(task))
-		return PTR_ERR(task);
 	init_completion(&w->done);
-	kthread_bind(task, cpu);
-	wake_up_process(task);
-	return 0;
+	return PTR_ERR_OR_ZERO(kthread_run_on_cpu(fn, w, cpu, "v2_work/%u"));
 }
 
 /* What is allocated, and who holds what. */
@@ -2378,10 +2382,7 @@ static void v2_one_order(struct kunit *test, struct v2_order *order)
 
 	KUNIT_EXPECT_EQ(test, kref_read(&ctx->pdev->dev.kobj.kref), 1U);
 	pci_dev_put(ctx->pdev);
-	v2_plug();
-	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
-	KUNIT_ASSERT_NOT_NULL(test, ctx->pdev);
-	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+	KUNIT_ASSERT_TRUE(test, v2_find_again(ctx));
 	KUNIT_ASSERT_EQ(test, v2_bind(test), 0);
 }
 
@@ -2456,10 +2457,7 @@ static void v2_leave_quarantine(struct kunit *test)
 	v2_unplug();
 	KUNIT_EXPECT_EQ(test, kref_read(&ctx->pdev->dev.kobj.kref), 1U);
 	pci_dev_put(ctx->pdev);
-	v2_plug();
-	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
-	KUNIT_ASSERT_NOT_NULL(test, ctx->pdev);
-	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+	KUNIT_ASSERT_TRUE(test, v2_find_again(ctx));
 	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(ctx->pdev));
 	pci_set_master(ctx->pdev);
 	KUNIT_EXPECT_TRUE(test, v2_is_master(ctx->pdev));
@@ -3105,9 +3103,7 @@ static void v2_plug_behind(struct v2_test *ctx, struct amd_iommu *fn0,
 	pci_dev_put(ctx->pdev);
 	rlookup[v2_second.devid] = fn0;
 	rlookup[v2_second.devid + 1] = fn1;
-	v2_plug();
-	ctx->pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
-	ctx->dev_data = dev_iommu_priv_get(&ctx->pdev->dev);
+	v2_find_again(ctx);
 }
 
 /* The functions of which the bit is set are behind the second IOMMU. */

@@ -1459,16 +1459,10 @@ static int vt_flush_thread(void *data)
 
 static int vt_flush_on(struct vt_worker *w, unsigned int cpu)
 {
-	struct task_struct *task;
-
 	w->svm = pasid_private_find(vt_test(w->test)->pasid);
-	task = kthread_create(vt_flush_thread, w, "vt_flush");
-	if (IS_ERR(task))
-		return PTR_ERR(task);
 	init_completion(&w->done);
-	kthread_bind(task, cpu);
-	wake_up_process(task);
-	return 0;
+	return PTR_ERR_OR_ZERO(kthread_run_on_cpu(vt_flush_thread, w, cpu,
+						  "vt_flush/%u"));
 }
 
 /* While the IOMMU does not work off its commands, the flush does not return. */
@@ -1576,8 +1570,8 @@ static void vt_completion_never_comes(struct kunit *test)
 {
 	struct vt_test *ctx = vt_test(test);
 	struct q_inval *qi = vt.iommu->qi;
-	u64 begin, first, all;
-	unsigned int i;
+	unsigned int i, waits = 0;
+	u64 begin, first;
 
 	vt_map_and_write(test, PMD_SIZE);
 	vt_flush_range(test, VT_BASE, SZ_4K);
@@ -1591,12 +1585,14 @@ static void vt_completion_never_comes(struct kunit *test)
 	first = ktime_get_ns() - begin;
 	vt_expect_exact_flush(test, VT_BASE + SZ_4K, SZ_4K);
 	KUNIT_EXPECT_EQ(test, vt_said.reports, 1U);
-	for (i = 2; i < 102; i++)
+	for (i = 2; i < 102; i++) {
+		begin = ktime_get_ns();
 		KUNIT_EXPECT_EQ(test, vm_munmap(VT_BASE + i * SZ_4K, SZ_4K), 0);
-	all = ktime_get_ns() - begin;
+		waits += ktime_get_ns() - begin >= NSEC_PER_SEC;
+	}
 	KUNIT_EXPECT_GE(test, first, 1ULL * NSEC_PER_SEC);
-	/* 101 limits would be more than this, on any machine. */
-	KUNIT_EXPECT_LT(test, all, 100ULL * NSEC_PER_SEC);
+	/* None waits again; a machine that is busy may stop for as long, once. */
+	KUNIT_EXPECT_LE(test, waits, 1U);
 	/* Half of the queue is left for others. */
 	KUNIT_EXPECT_LT(test, qi->free_cnt, QI_LENGTH / 2);
 	KUNIT_EXPECT_GE(test, qi->free_cnt, QI_LENGTH / 2 - 8);
@@ -1809,19 +1805,22 @@ static void vt_what_it_costs(struct kunit *test)
 
 #define VT_STOP_MS	5000
 
-static int vt_go_on(void *data)
+struct vt_stop {
+	struct delayed_work go_on;
+	struct vt_test *ctx;
+};
+
+static void vt_go_on(struct work_struct *work)
 {
-	msleep(VT_STOP_MS);
-	vt_start_iommu(data);
-	while (!kthread_should_stop())
-		schedule_timeout_uninterruptible(1);
-	return 0;
+	struct vt_stop *stop = container_of(work, struct vt_stop, go_on.work);
+
+	vt_start_iommu(stop->ctx);
 }
 
 static void vt_what_a_stop_costs(struct kunit *test)
 {
 	struct vt_test *ctx = vt_test(test);
-	struct task_struct *go_on;
+	struct vt_stop stop = { .ctx = ctx };
 	unsigned int i, here;
 	u64 begin;
 
@@ -1834,11 +1833,10 @@ static void vt_what_a_stop_costs(struct kunit *test)
 	here = get_cpu();
 	put_cpu();
 	set_cpus_allowed_ptr(current, cpumask_of(here));
-	go_on = kthread_create(vt_go_on, ctx, "vt_go_on");
-	KUNIT_ASSERT_FALSE(test, IS_ERR(go_on));
-	kthread_bind(go_on, cpumask_any_but(cpu_online_mask, here));
+	INIT_DELAYED_WORK_ONSTACK(&stop.go_on, vt_go_on);
 	vt_stop_iommu(ctx);
-	wake_up_process(go_on);
+	schedule_delayed_work_on(cpumask_any_but(cpu_online_mask, here),
+				 &stop.go_on, msecs_to_jiffies(VT_STOP_MS));
 	for (i = 0; i < 2; i++) {
 		vt_record(test);
 		begin = ktime_get_ns();
@@ -1848,7 +1846,8 @@ static void vt_what_a_stop_costs(struct kunit *test)
 				       "munmap 1, IOMMU stopped", 1,
 			     div_u64(ktime_get_ns() - begin, NSEC_PER_MSEC));
 	}
-	kthread_stop(go_on);
+	flush_delayed_work(&stop.go_on);
+	destroy_delayed_work_on_stack(&stop.go_on);
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
 	for (i = 0; i < vt.devices; i++)
 		if (pci_is_quarantined(ctx->bond[i].pdev))

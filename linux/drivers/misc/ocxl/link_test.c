@@ -915,10 +915,8 @@ static void oc_work_on_two_cpus(struct kunit *test, struct oc_worker worker[2])
 
 	for (k = 0; k < 2; k++) {
 		init_completion(&worker[k].done);
-		task = kthread_create(oc_work, &worker[k], "oc_worker%u", k);
+		task = kthread_run_on_cpu(oc_work, &worker[k], k, "oc_work/%u");
 		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
-		kthread_bind(task, k);
-		wake_up_process(task);
 	}
 	for (k = 0; k < 2; k++)
 		wait_for_completion(&worker[k].done);
@@ -1071,6 +1069,16 @@ static void oc_detach_then_exit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc.events, 0U);
 }
 
+/* The memory of the process goes, and what happens meanwhile is recorded. */
+static void oc_exit(struct oc_test *ctx)
+{
+	oc.exits = ctx->own.mm;
+	kthread_unuse_mm(ctx->own.mm);
+	mmput(ctx->own.mm);
+	ctx->own.mm = NULL;
+	oc.exits = NULL;
+}
+
 /*
  * A process gives up its memory before its files.  The AFU has to end first,
  * then the link forgets.  The element stays until the file is closed.
@@ -1083,11 +1091,7 @@ static void oc_exit_then_detach(struct kunit *test)
 
 	oc_map(test, OC_BASE, 4);
 	mmgrab(mm);
-	oc.exits = mm;
-	kthread_unuse_mm(mm);
-	mmput(mm);
-	ctx->own.mm = NULL;
-	oc.exits = NULL;
+	oc_exit(ctx);
 	KUNIT_EXPECT_EQ(test, oc.events, 3U);
 	KUNIT_EXPECT_EQ(test, oc.event[0].what, OC_TERMINATE);
 	KUNIT_EXPECT_EQ(test, oc.event[0].pasid, (u32)OC_PASID);
@@ -1115,11 +1119,7 @@ static void oc_exit_while_the_afu_goes_on(struct kunit *test)
 	oc_map(test, OC_BASE, 4);
 	oc.never_ends = true;
 	mmgrab(mm);
-	oc.exits = mm;
-	kthread_unuse_mm(mm);
-	mmput(mm);
-	ctx->own.mm = NULL;
-	oc.exits = NULL;
+	oc_exit(ctx);
 	oc.never_ends = false;
 	unmap = oc_first(OC_UNMAP);
 	KUNIT_EXPECT_EQ(test, oc_count(OC_DISABLE), OC_FUNCTIONS * OC_AFUS);
