@@ -11,9 +11,9 @@
 # suite and case for each of the ADDRESSES, a file of hex numbers, that was executed
 # at the beginning of a block of code, such as behind a call. With -a, the machine has an
 # IOMMU, and behind it a device: AMD's, and one of so many FUNCTIONS with ATS, or on arm64
-# an SMMUv3, and 1 or 2 devices without; on powerpc, there is only the device. With -v, it has Intel's IOMMU in scalable mode, and behind
-# it so many DEVICES with ATS; QEMU is one that scripts/kernel/qemu.sh finds or gets. With -e, LOG.events
-# gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
+# an SMMUv3, and 1 or 2 devices without; on powerpc, there is only the device, of so many
+# FUNCTIONS. With -v, it has Intel's IOMMU in scalable mode, and behind it so many DEVICES with
+# ATS; QEMU is one that scripts/kernel/qemu.sh finds or gets. With -e, LOG.events gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
 # than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
 # plugin, FILE[,ARG=VALUE...], and has one CPU. With -n, the kernel has no KUnit suites, only
 # the init of INITRD is judged. Exit status:
@@ -122,12 +122,12 @@ amd_iommu() {
 	done
 }
 
-# One device with functions that no driver wants.
-testdev() {
+# test_devices WHERE: so many that no driver wants; N in WHERE is the number of each
+test_devices() {
 	local i
 
 	for ((i = 0; i < functions; i++)); do
-		args+=(-device "pci-testdev,addr=1.$i,multifunction=on")
+		args+=(-device "pci-testdev,${1/N/$i}")
 	done
 }
 
@@ -467,8 +467,8 @@ make_image
 machine
 case $functions:$system in
 0:*) ;;
-*:aarch64) for ((; functions > 0; functions--)); do args+=(-device "pci-testdev,bus=pcie.0"); done ;;
-*:ppc64) testdev ;;
+*:aarch64) test_devices bus=pcie.0 ;;
+*:ppc64) test_devices addr=1.N,multifunction=on ;;
 *) amd_iommu ;;
 esac
 [ "$devices" = 0 ] || intel_iommu

@@ -7,7 +7,7 @@
 # build/report/drivers.tsv. The same cases of the suite of each driver run in both kernels
 # on QEMU's IOMMU, with some devices, and decode the commands that the driver wrote; at
 # last, the IOMMU stops for 5 s. Stock gets the suites, and nothing else: the tag
-# stock-drivers of build/linux.
+# stock-drivers of build/linux. If some drivers are named, the table is of these.
 #
 # amd     AMD IOMMUv2, on x86-64
 # vtd     SVM of VT-d, on x86-64. Stock refuses iommu_sva_bind_device() there, so the suite
@@ -217,9 +217,7 @@ for name in "${names[@]}"; do
 	say "$(describe "$name" && echo "$title"): kernels, boots"
 	measure "$name" >"$work/$name.rows"
 done
-for name in "${names[@]}"; do
-	cat "$work/$name.rows"
-done | join_states | atomic "$report"
+(cd "$work" && cat "${names[@]/%/.rows}") | join_states | atomic "$report"
 say "table"
 table
 echo

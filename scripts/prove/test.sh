@@ -583,37 +583,30 @@ step_exports() {
 	done
 }
 
-# --- newer ----------------------------------------------------------------
+# --- newer, arm64, powerpc ------------------------------------------------
 
-step_newer() {
-	local tests=$STORE/7.3/test/kunit.results
+# also WHERE OUTPUT RESULTS ENVIRONMENT...: what one step says there
+also() {
+	local where=$1 output=$2 tests=$3
 
+	shift 3
 	rm -f "$tests"
-	env -u STORE "BUILD=$STORE" TREE=7.3 TEST_ONLY=kunit "$scripts/prove/test.sh" >"$work/newer.out" || :
-	grep -E '^(not ok|skip) - ' "$work/newer.out" || :
-	attempt "the tests of Linux 7.3 run" [ -s "$tests" ]
-	sed 's/ - / - Linux 7.3: /' "$tests" >>"$results"
+	env "$@" "$scripts/prove/test.sh" >"$output" || :
+	grep -E '^(not ok|skip) - ' "$output" || :
+	attempt "the tests of $where run" [ -s "$tests" ]
+	sed "s/ - / - $where: /" "$tests" >>"$results"
 }
 
-# --- arm64, powerpc -------------------------------------------------------
-
-# also ARCHITECTURE STEP: what that step says there
-also() {
-	local tests=$BUILD/test-$1/$2.results
-
-	rm -f "$tests"
-	ARCH=$1 TEST_ONLY=$2 "$scripts/prove/test.sh" >"$work/$1.out" || :
-	grep -E '^(not ok|skip) - ' "$work/$1.out" || :
-	attempt "the step $2 runs on $1" [ -s "$tests" ]
-	sed "s/ - / - $1: /" "$tests" >>"$results"
+step_newer() {
+	also "Linux 7.3" "$work/newer.out" "$STORE/7.3/test/kunit.results" -u STORE "BUILD=$STORE" TREE=7.3 TEST_ONLY=kunit
 }
 
 step_arm64() {
-	also arm64 smmu
+	also arm64 "$work/arm64.out" "$BUILD/test-arm64/smmu.results" ARCH=arm64 TEST_ONLY=smmu
 }
 
 step_powerpc() {
-	also powerpc ocxl
+	also powerpc "$work/powerpc.out" "$BUILD/test-powerpc/ocxl.results" ARCH=powerpc TEST_ONLY=ocxl
 }
 
 # --- all ------------------------------------------------------------------

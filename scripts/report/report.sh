@@ -430,7 +430,7 @@ driver_rows() {
 	cells drivers driver devices operation stock_commands commands stock_waits waits pages_changed stock_pages_flushed \
 		pages_flushed stock_left_of_1024 left_of_1024 stock_ms ms |
 		awk -F '\t' -v OFS='\t' -v driver="$1" -v n="$2" '$1 == driver && $2 == n {
-			worse = $5 > $4 || $7 > $6 || $12 < $11
+			worse = $5 > $4 || $7 > $6 || $10 > $9 || $12 < $11
 			$9 = $9 > 2 ^ 30 ? "whole PASID" : $9
 			$10 = $10 > 2 ^ 30 ? "whole PASID" : $10
 			if (!($13 + $14))
