@@ -1070,7 +1070,7 @@ static void oc_detach_then_exit(struct kunit *test)
 }
 
 /* The memory of the process goes, and what happens meanwhile is recorded. */
-static void oc_exit(struct oc_test *ctx)
+static void oc_exit_mm(struct oc_test *ctx)
 {
 	oc.exits = ctx->own.mm;
 	kthread_unuse_mm(ctx->own.mm);
@@ -1091,7 +1091,7 @@ static void oc_exit_then_detach(struct kunit *test)
 
 	oc_map(test, OC_BASE, 4);
 	mmgrab(mm);
-	oc_exit(ctx);
+	oc_exit_mm(ctx);
 	KUNIT_EXPECT_EQ(test, oc.events, 3U);
 	KUNIT_EXPECT_EQ(test, oc.event[0].what, OC_TERMINATE);
 	KUNIT_EXPECT_EQ(test, oc.event[0].pasid, (u32)OC_PASID);
@@ -1119,7 +1119,7 @@ static void oc_exit_while_the_afu_goes_on(struct kunit *test)
 	oc_map(test, OC_BASE, 4);
 	oc.never_ends = true;
 	mmgrab(mm);
-	oc_exit(ctx);
+	oc_exit_mm(ctx);
 	oc.never_ends = false;
 	unmap = oc_first(OC_UNMAP);
 	KUNIT_EXPECT_EQ(test, oc_count(OC_DISABLE), OC_FUNCTIONS * OC_AFUS);
