@@ -221,7 +221,8 @@ check_test() {
 		boots test
 		good "$(count_objects "$work/test.log") objects, boots"
 	fi
-	boots test -t 300 'kunit.filter_glob=mmu_notifier*'
+	# shellcheck disable=SC2046 # one word per argument
+	boots test -t 300 $(tree_says arguments) 'kunit.filter_glob=mmu_notifier*'
 	[ "$cases" -gt 0 ] || bad "there are suites, and no case was run"
 	if ! has AMD_IOMMU_V2_KUNIT_TEST; then
 		good "$(count_objects "$work/test.log") objects, boots, $cases KUnit cases pass"
