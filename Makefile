@@ -3,7 +3,7 @@
 # Each target calls one script. TREE, ARCH, KSRC, M, BUILD and FORCE reach it through the
 # environment, or from the command line of make: make tree KSRC=...
 
-.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants drivers kvm bench debug check model report clean
+.PHONY: help tree refresh series upgrade run test found fuzz shell module sites mutants drivers kvm bench debug check model workload report clean
 .NOTPARALLEL:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo 'make fuzz      random operations, and a device that watches         scripts/prove/fuzz.sh'
 	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
+	@echo 'make workload  mm selftests of the kernel, and stress-ng           scripts/prove/workload.sh'
 	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
 	@echo 'make drivers   commands of the AMD, VT-d and SMMUv3 drivers        scripts/measure/drivers.sh'
 	@echo 'make kvm       the APIC access page of KVM on VMX, in Bochs        scripts/prove/kvm.sh'
@@ -93,6 +94,9 @@ check:
 
 model:
 	@scripts/prove/model.sh
+
+workload:
+	@scripts/prove/workload.sh
 
 report:
 	@scripts/report/report.sh

@@ -8,8 +8,9 @@
 # Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
 # beside it, in build/x86_64, and series/bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
 # in build/arm64, and so with ARCH=riscv or powerpc. All states share that directory: what is the same in two of them is compiled once, and
-# ccache has the rest. STATE-bench, -none, -debug and -kvm have one of their own, build/x86_64-bench
-# and so on, and configs/bench.config, none.config or debug.config over the other files, or kvm.config alone.
+# ccache has the rest. STATE-bench, -none, -debug, -work and -kvm have one of their own, build/x86_64-bench
+# and so on, and configs/bench.config, none.config, debug.config or work.config over the other files, or
+# kvm.config alone.
 # trees/TREE/kernel.config and trees/TREE/ARCH.config come on top, if a kernel has them. What is
 # compiled is in build/source; changes in build/linux that are not committed are part of the series.
 #
@@ -27,6 +28,7 @@ objects_only=("${@:2}")
 tag=${state%-none} # what is compiled
 tag=${tag%-debug}
 tag=${tag%-kvm}
+tag=${tag%-work}
 case $state in
 *-bench)
 	fragments+=("$CONFIG_DIR/bench.config")
@@ -39,6 +41,10 @@ case $state in
 *-debug)
 	fragments+=("$CONFIG_DIR/debug.config")
 	obj=$obj-debug
+	;;
+*-work)
+	fragments+=("$CONFIG_DIR/work.config")
+	obj=$obj-work
 	;;
 *-kvm)
 	fragments=("$CONFIG_DIR/kvm.config")
@@ -236,7 +242,7 @@ build() {
 }
 
 case $state in
-stock | base | series | base-none | series-none | series-debug | series-kvm) ;;
+stock | base | series | base-none | series-none | series-debug | series-kvm | stock-work | series-work) ;;
 *)
 	[[ " ${derived_states[*]} " = *" $state "* ]] ||
 		die "there is no state '$state'; usage: build.sh [STATE [OBJECT...]]; STATE is stock, base, series or one of ${derived_states[*]}"
