@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 ///
 /// Find flushes of the CPU TLB that secondary TLBs (IOMMUs, ATS devices) are
-/// not told of: each flush of a user mapping is followed, on every path, by
+/// not told of.  Each flush of a user mapping is followed, on every path, by
 /// mmu_notifier_invalidate_range() or mmu_notifier_invalidate_mm(), is made by
 /// a helper or a gather that calls them, or is exempt.  The exemptions are
 /// here, and nowhere else.
@@ -9,7 +9,9 @@
 /// Architectures implement the flushes: arch/ is left out.  Their part is in
 /// Documentation/mm/mmu_notifier.rst.
 ///
-// Confidence: High
+// Confidence: Moderate
+// Comments: Flushes are known by name, so a new one has to be added here.  Nothing
+// Comments: checks that the range of a call is right.
 // Comments: -D census prints all sites, with tabs: file, line, function,
 // Comments: flush, how told (call, helper, gather, callers, exempt, -), reason;
 // Comments: and, with all files at once and no --jobs, the exemptions that match
