@@ -23,6 +23,7 @@
 #
 # With TREE=6.12 and 7.3, which have no base: kunit, control, exports, and
 # found    stock with the tests beside the series: nothing is freed in reach, nothing is stale
+# flushes  the semantic patch of 7.3 reports functions of stock, and none of the series
 # A case that only shows imprecision which the series does not mend is skipped: trees/TREE/imprecise.
 #
 # With ARCH=arm64: kunit, once more with contiguous hugetlb pages, control, and
@@ -56,7 +57,7 @@ powerpc)
 	work=$BUILD/test
 	all_steps="scripts sites base kunit reach amd vtd control mutants shell exports"
 	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer arm64 powerpc"
-	[ -d "$BASE_DIR" ] || all_steps="kunit found control exports"
+	[ -d "$BASE_DIR" ] || all_steps="kunit found control flushes exports"
 	;;
 esac
 has_tests=$(series_names | grep -x tests || :)
@@ -317,6 +318,31 @@ step_found() {
 	attempt "with the series, nothing is freed in reach or stale" [ ! -s "$work/left" ]
 }
 
+# --- flushes --------------------------------------------------------------
+
+flush_rule=scripts/coccinelle/api/arch_invalidate_secondary_tlbs.cocci
+
+# What it looks at: generic code, and the architectures that make the call.
+flush_reports() { # STATE
+	local dir=$work/flushes
+
+	export_files "$1" "$dir" mm include/asm-generic arch/{arm64,powerpc,riscv}/{mm,include} arch/x86/{mm,include}
+	(cd "$dir" && spatch --very-quiet --no-includes --include-headers -D report --sp-file "$LINUX_DIR/$flush_rule" --dir .) \
+		2>"$work/flushes.err" >"$work/flushes.out" || { cat "$work/flushes.err" >&2; return 1; }
+	cat "$work/flushes.out"
+}
+
+reports_functions() {
+	flush_reports "$1" | grep -q WARNING
+}
+
+step_flushes() {
+	all_patches | claimed_files | grep -qx "$flush_rule" || return 0
+	need_packages coccinelle
+	attempt "the semantic patch reports functions of stock" reports_functions stock
+	attempt "the semantic patch reports nothing of the series" says_nothing flush_reports series
+}
+
 # --- reach ----------------------------------------------------------------
 
 # function, flush, place, tests: of the sites that are told
@@ -564,9 +590,10 @@ documentation() (
 	! grep mmu_notifier "$work/doc.log" >&2
 )
 
-# claimed FILE: a patch of this kernel adds it to Documentation/
-claimed() {
-	all_patches | claimed_files | grep -qx "Documentation/$1"
+# A patch of this kernel adds the page, or changes that of stock.
+has_page() {
+	all_patches | claimed_files | grep -qx Documentation/mm/mmu_notifier.rst ||
+		grep -qsx '+++ b/Documentation/mm/mmu_notifier.rst' "$TREE_DIR"/*/*.patch
 }
 
 step_exports() {
@@ -574,7 +601,7 @@ step_exports() {
 
 	attempt "git am of the exported series gives the series" "$scripts/tree/export.sh" series
 	attempt "patch of the exported upgrade gives the series" "$scripts/tree/export.sh" upgrade
-	! claimed mm/mmu_notifier.rst || attempt "make htmldocs has no warning about mmu_notifier.rst" documentation
+	! has_page || attempt "make htmldocs has no warning about mmu_notifier.rst" documentation
 	for patch in "$BUILD"/series/*/[0-9]*.patch; do
 		case ${patch##*/} in
 		0000-*) ;;
