@@ -753,6 +753,17 @@ unsigned int shadow_tlb_held(struct shadow_tlb *dev)
 }
 
 /**
+ * shadow_tlb_devices - How many devices are there?
+ *
+ * Context: any.
+ * Return: the number of devices in the system that have not been freed.
+ */
+unsigned int shadow_tlb_devices(void)
+{
+	return READ_ONCE(shadow_tlbs_bound);
+}
+
+/**
  * shadow_tlb_call - Look at one of the calls of invalidate_range()
  * @dev: the device
  * @nr: number of the call, 0 for the first one

@@ -124,6 +124,7 @@ void shadow_tlb_unbind(struct shadow_tlb *dev);
 int shadow_tlb_access(struct shadow_tlb *dev, unsigned long addr, bool write);
 bool shadow_tlb_cached(struct shadow_tlb *dev, unsigned long addr);
 unsigned int shadow_tlb_held(struct shadow_tlb *dev);
+unsigned int shadow_tlb_devices(void);
 unsigned int shadow_tlb_stale(struct shadow_tlb *dev);
 void shadow_tlb_run_on(struct shadow_tlb *dev, unsigned long start,
 		       unsigned long end);

@@ -136,6 +136,8 @@ static int shadow_dev_report(struct shadow_tlb *dev,
 	report.bad_ranges = stats.bad_ranges;
 	report.outside = stats.outside;
 	report.held = shadow_tlb_held(dev);
+	report.devices = shadow_tlb_devices();
+	report.mm_references = atomic_read(&dev->mm->mm_count);
 	return copy_to_user(arg, &report, sizeof(report)) ? -EFAULT : 0;
 }
 

@@ -41,6 +41,8 @@ struct shadow_tlb_range {
  *	caller does not have the device's mm, or an operation does not end, see
  *	@compared
  * @compared: 1 if @stale was counted
+ * @devices: devices that there are in the system
+ * @mm_references: references to the mm struct, one by each subscription
  */
 struct shadow_tlb_report {
 	__u64 accesses;
@@ -53,6 +55,8 @@ struct shadow_tlb_report {
 	__u64 held;
 	__u64 stale;
 	__u64 compared;
+	__u64 devices;
+	__u64 mm_references;
 };
 
 /*

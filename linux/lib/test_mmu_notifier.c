@@ -3249,6 +3249,26 @@ static void mn_register_and_unregister(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, counter.calls, 1UL);
 }
 
+#if TREE < 612
+/* Only who is being killed is kept from registering. */
+static void mn_register_with_a_signal(struct kunit *test)
+{
+	struct mn_counter counter = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+
+	allow_signal(SIGUSR1);
+	KUNIT_EXPECT_EQ(test, send_sig(SIGUSR1, current, 1), 0);
+	KUNIT_EXPECT_TRUE(test, signal_pending(current));
+	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&counter.mn, mm), 0);
+	flush_signals(current);
+	disallow_signal(SIGUSR1);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, counter.calls, 1UL);
+	if (!hlist_unhashed(&counter.mn.hlist))
+		mmu_notifier_unregister(&counter.mn, mm);
+}
+#endif
+
 static void mn_each_subscriber_once(struct kunit *test)
 {
 	struct mn_counter a = { .mn.ops = &mn_count_ops };
@@ -3358,6 +3378,39 @@ static const struct mmu_notifier_ops mn_get_ops = {
 	.alloc_notifier = mn_alloc,
 	.free_notifier = mn_free,
 };
+
+/* A registration that is given up leaves nothing behind. */
+static void mn_register_while_killed(struct kunit *test)
+{
+	struct mn_counter counter = { .mn.ops = &mn_count_ops };
+	struct mm_struct *mm = mn_test(test)->mm;
+	int before = atomic_read(&mm->mm_count);
+	const unsigned int many = 64;
+	unsigned int i;
+
+	allow_signal(SIGKILL);
+	KUNIT_EXPECT_EQ(test, send_sig(SIGKILL, current, 1), 0);
+	for (i = 0; i < many; i++) {
+		KUNIT_EXPECT_EQ(test, mmu_notifier_register(&counter.mn, mm),
+				-EINTR);
+		KUNIT_EXPECT_TRUE(test, hlist_unhashed(&counter.mn.hlist));
+		KUNIT_EXPECT_PTR_EQ(test, mmu_notifier_get(&mn_get_ops, mm),
+				    ERR_PTR(-EINTR));
+		KUNIT_EXPECT_TRUE(test, mn_got.freed);
+	}
+	flush_signals(current);
+	disallow_signal(SIGKILL);
+	KUNIT_EXPECT_NULL(test, mm->notifier_subscriptions);
+	/* CPUs that are idle borrow the mm, but never so often. */
+	KUNIT_EXPECT_LT(test, atomic_read(&mm->mm_count), before + (int)many);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, counter.calls, 0UL);
+
+	KUNIT_EXPECT_EQ(test, mmu_notifier_register(&counter.mn, mm), 0);
+	KUNIT_EXPECT_EQ(test, mn_unmap_one(), 0);
+	KUNIT_EXPECT_EQ(test, counter.calls, 1UL);
+	mmu_notifier_unregister(&counter.mn, mm);
+}
 
 /* The kind that is freed later, by SRCU. */
 static void mn_get_and_put(struct kunit *test)
@@ -4074,6 +4127,10 @@ static void mn_top_level_changes_at_the_first_bind(struct kunit *test)
 
 static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_register_and_unregister),
+#if TREE < 612
+	KUNIT_CASE(mn_register_with_a_signal),
+#endif
+	KUNIT_CASE(mn_register_while_killed),
 	KUNIT_CASE(mn_each_subscriber_once),
 	KUNIT_CASE(mn_subscribers_without_the_callback),
 #if TREE < 612

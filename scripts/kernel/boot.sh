@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-v DEVICES] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT...
+# boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-v DEVICES] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-w EXPLAINED] [-c] [-n] [--] KERNEL-ARGUMENT...
 #
 # Boots under QEMU, without KVM, and judges the console. The kernel runs its KUnit
 # suites, by default mmu_notifier*, and powers itself off. With -i, it goes on
@@ -16,7 +16,8 @@
 # ATS; QEMU is one that scripts/kernel/qemu.sh finds or gets. With -e, LOG.events gets QEMU's trace of these EVENTS, a list with commas. With -c, the guest has no other time
 # than the number of executed instructions: 1 ns each. With -p, the same, and QEMU loads a
 # plugin, FILE[,ARG=VALUE...], and has one CPU. With -n, the kernel has no KUnit suites, only
-# the init of INITRD is judged. Exit status:
+# the init of INITRD is judged. With -w, what the kernel says is no failure if a line of the file
+# EXPLAINED has it: an extended regular expression, a tab, and why. Exit status:
 # 0  every test has passed
 # 1  tests have failed, and the kernel is well otherwise
 # 2  anything else: warning, oops, panic, hang, incomplete KTAP or TAP, QEMU
@@ -38,13 +39,14 @@ kernel=
 initrd=
 addresses=
 events=
+explained=
 plugin=
 count=
 kunit=1
 log=
 
 usage() {
-	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-v DEVICES] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-c] [-n] [--] KERNEL-ARGUMENT..."
+	die "$1; usage: boot.sh -k VMLINUX -o LOG [-i INITRD] [-t SECONDS] [-s NCPUS] [-a FUNCTIONS] [-v DEVICES] [-p PLUGIN] [-x ADDRESSES] [-e EVENTS] [-w EXPLAINED] [-c] [-n] [--] KERNEL-ARGUMENT..."
 }
 
 is_number() {
@@ -219,12 +221,18 @@ console() {
 	sed -E 's/^\[ *[0-9]+\.[0-9]+\] ?//' "$log"
 }
 
-# The first line in which the kernel complains. What tests say has a #.
+# What can be a complaint. What tests say has a #.
+unexplained() {
+	console | grep -av '^ *#' |
+		if [ -n "$explained" ]; then grep -avEf <(sed -E '/^(#|$)/d; s/\t.*//' "$explained"); else cat; fi
+}
+
+# The first line in which the kernel complains.
 complaint() {
 	grep -aE -m 1 \
-		-e 'Kernel panic|BUG: |kernel BUG at|Oops|general protection fault|Unable to handle' \
-		-e 'WARNING: |INFO: .*(blocked for more than|detected stall|self-detected)|UBSAN: |KASAN: ' \
-		<(console | grep -av '^ *#') || :
+		-e 'Kernel panic|BUG: |BUG [^ ]+ \(|kernel BUG at|Oops|general protection fault|Unable to handle' \
+		-e 'WARNING: |INFO: trying to register non-static key|INFO: .*(blocked for more than|detected stall|self-detected)|UBSAN: |KASAN: |pagealloc: ' \
+		<(unexplained) || :
 }
 
 # Prints what is missing in the KTAP output of the kernel, or nothing. A plan 1..N at
@@ -417,7 +425,7 @@ judge() {
 
 # --- arguments ------------------------------------------------------------
 
-while getopts :k:o:i:t:s:a:v:p:x:e:cn option; do
+while getopts :k:o:i:t:s:a:v:p:x:e:w:cn option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	o) log=$OPTARG ;;
@@ -429,6 +437,7 @@ while getopts :k:o:i:t:s:a:v:p:x:e:cn option; do
 	p) plugin=$OPTARG ;;
 	x) addresses=$OPTARG ;;
 	e) events=$OPTARG ;;
+	w) explained=$OPTARG ;;
 	c) count=1 ;;
 	n) kunit= ;;
 	*) usage "what is -$OPTARG?" ;;
@@ -448,6 +457,7 @@ is_number "$ncpus" || usage "-s $ncpus is no number of CPUs"
 [ -z "$initrd" ] || [ -s "$initrd" ] || die "there is no initrd $initrd; scripts/kernel/initrd.sh makes one"
 [ -z "$addresses" ] || [ -s "$addresses" ] || die "there are no addresses in $addresses; give a file with one in each line"
 [ -z "$addresses" ] || [ -z "$events" ] || usage "-x and -e exclude each other"
+[ -z "$explained" ] || [ -f "$explained" ] || die "there is no file $explained; give one with an expression and a reason in each line"
 [ -n "$kunit" ] || [ -n "$initrd" ] || usage "-n without -i has nothing to run"
 [ -z "$plugin" ] || [ -s "${plugin%%,*}" ] || die "there is no plugin ${plugin%%,*}; give a file that QEMU can load"
 [ -z "$plugin" ] || ncpus=1 count=1

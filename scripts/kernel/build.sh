@@ -8,9 +8,9 @@
 # Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
 # beside it, in build/x86_64, and series/bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
 # in build/arm64, and so with ARCH=riscv or powerpc. All states share that directory: what is the same in two of them is compiled once, and
-# ccache has the rest. STATE-bench, -none, -debug, -work and -kvm have one of their own, build/x86_64-bench
-# and so on, and configs/bench.config, none.config, debug.config or work.config over the other files, or
-# kvm.config alone.
+# ccache has the rest. STATE-bench, -none, -kvm, -work, -debug, -kasan and -kcsan have one of their own,
+# build/x86_64-bench and so on, and configs/bench.config, none.config, work.config, debug.config,
+# kasan.config or kcsan.config over the other files, or kvm.config alone.
 # trees/TREE/kernel.config and trees/TREE/ARCH.config come on top, if a kernel has them. What is
 # compiled is in build/source; changes in build/linux that are not committed are part of the series.
 #
@@ -26,9 +26,16 @@ fragments=("$CONFIG_DIR/common.config" "$CONFIG_DIR/$arch.config")
 obj=$BUILD/$arch
 objects_only=("${@:2}")
 tag=${state%-none} # what is compiled
-tag=${tag%-debug}
 tag=${tag%-kvm}
 tag=${tag%-work}
+flavour=
+for checks in "${check_kernels[@]}"; do
+	[[ $state = *-"$checks" ]] || continue
+	flavour=$checks
+	tag=${state%-"$flavour"}
+	fragments+=("$CONFIG_DIR/$flavour.config")
+	obj=$obj-$flavour
+done
 case $state in
 *-bench)
 	fragments+=("$CONFIG_DIR/bench.config")
@@ -37,10 +44,6 @@ case $state in
 *-none)
 	fragments+=("$CONFIG_DIR/bench.config" "$CONFIG_DIR/none.config")
 	obj=$obj-none
-	;;
-*-debug)
-	fragments+=("$CONFIG_DIR/debug.config")
-	obj=$obj-debug
 	;;
 *-work)
 	fragments+=("$CONFIG_DIR/work.config")
@@ -242,7 +245,7 @@ build() {
 }
 
 case $state in
-stock | base | series | base-none | series-none | series-debug | series-kvm | stock-work | series-work) ;;
+stock | base | series | base-none | series-none | series-kvm | stock-work | series-work | "series-${flavour:-none}") ;;
 *)
 	[[ " ${derived_states[*]} " = *" $state "* ]] ||
 		die "there is no state '$state'; usage: build.sh [STATE [OBJECT...]]; STATE is stock, base, series or one of ${derived_states[*]}"

@@ -41,6 +41,15 @@ esac
 # shellcheck disable=SC2034 # for those who source this
 selftest_boot=(-t 300 srcutree.convert_to_big=1)
 
+# The kernels of scripts/prove/debug.sh: series-NAME, with configs/NAME.config.
+# shellcheck disable=SC2034 # for those who source this
+check_kernels=(debug kasan kcsan)
+
+# explained_complaints NAME: for boot.sh -w, what that kernel of debug.sh says of stock's code, if so
+explained_complaints() {
+	[ ! -f "$TREE_DIR/explained.$1" ] || echo "$TREE_DIR/explained.$1"
+}
+
 # kernel_dir STATE: where build.sh puts its kernel
 kernel_dir() {
 	case $arch in

@@ -1,16 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# debug.sh [CASE...]
+# debug.sh [KERNEL | CASE]...
 #
-# Do CONFIG_DEBUG_VM, CONFIG_DEBUG_ATOMIC_SLEEP and lockdep report wrong uses of the
-# callback, and nothing else? Builds the series with configs/debug.config on top
-# (build/kernels/series-debug), and boots it
-# - for the suites mmu_notifier_* and the selftest, and for amd_iommu_v2: silent;
-# - once for each case of the suite secondary_tlb_mistakes: caught by the reports that
-#   are expected here, no more and no fewer, or missed. Two make no mistake: silent.
+# Kernels that complain: is there a report, and only where there has to be? Each of
+# debug   locks, sleeping, pages, page tables, objects: configs/debug.config
+# kasan   memory that is used after it was freed, what C does not define: configs/kasan.config
+# kcsan   data races: configs/kcsan.config
+# is the series with that configuration on top (build/kernels/series-KERNEL), and has to be silent in
+# - the suites mmu_notifier_* and the selftest;
+# - the suite amd_iommu_v2;
+# - a minute of the fuzz, always the same one.
+# What is said of stock's code all the same is in trees/TREE/explained.KERNEL, with the reason.
+# Then debug is booted once for each case of the suite secondary_tlb_mistakes, wrong uses of the callback:
+# caught by the reports that are expected here, no more and no fewer, or missed. Two make no
+# mistake: silent.
 # One "ok - ..." or "not ok - ..." line each; the last line is "N passed, N failed".
-# With arguments, only these cases.
+# With arguments, only these kernels, or these cases.
 set -eu
 # shellcheck source=scripts/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -18,7 +24,6 @@ set -eu
 . "$(dirname "$0")/../lib/kernel.sh"
 
 work=$BUILD/debug
-kernel=$(kernel_dir series)-debug/vmlinux
 initrd=$BUILD/guest/initrd-$arch.cpio
 suite=secondary_tlb_mistakes
 passed=0
@@ -75,27 +80,41 @@ result() { # TEXT COMMAND...
 	fi
 }
 
-# boot LOG ARGUMENT...: the status of boot.sh
+# boot KERNEL LOG ARGUMENT...: the status of boot.sh
 boot() {
-	local log=$1 status=0
+	local kernel log=$2 status=0 explained arguments=
 
-	shift
+	kernel=$(kernel_dir "series-$1")/vmlinux
+	explained=$(explained_complaints "$1")
+	[ "$1" != debug ] || arguments=page_poison=1
+	shift 2
 	rm -f "$log" "$log.cases"
-	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" -t 600 "$@" 2>"$log.says" || status=$?
+	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" -t 1800 ${explained:+-w "$explained"} "$@" $arguments 2>"$log.says" || status=$?
 	return "$status"
 }
 
 # --- no mistake, no report ------------------------------------------------
 
-quiet() {
+quiet() { # KERNEL LOG ARGUMENT...
 	boot "$@" && return
-	cat "$1.says" >&2
+	cat "$2.says" >&2
 	return 1
 }
 
-silent() {
-	result "silent: mmu_notifier_* and the selftest" quiet "$work/suites.log" -i "$initrd" 'kunit.filter_glob=mmu_notifier*'
-	result "silent: amd_iommu_v2" quiet "$work/amd.log" -a 2 iommu=pt 'kunit.filter_glob=amd_iommu_v2*'
+quiet_fuzz() { # KERNEL
+	local log=$work/$1-fuzz.log
+
+	DEBUG=$1 FUZZ_SECONDS=60 SEED=1 UNTIL='' THREADS='' "$scripts/prove/fuzz.sh" >"$log" && return
+	cat "$log" >&2
+	return 1
+}
+
+silent() { # KERNEL
+	"$scripts/kernel/build.sh" "series-$1"
+	"$scripts/kernel/initrd.sh" "$initrd"
+	result "silent: $1: mmu_notifier_* and the selftest" quiet "$1" "$work/$1-suites.log" -i "$initrd" 'kunit.filter_glob=mmu_notifier*'
+	result "silent: $1: amd_iommu_v2" quiet "$1" "$work/$1-amd.log" -a 2 iommu=pt 'kunit.filter_glob=amd_iommu_v2*'
+	result "silent: $1: the fuzz" quiet_fuzz "$1"
 }
 
 # --- one mistake at a time ------------------------------------------------
@@ -129,7 +148,7 @@ has_run() {
 mistake() { # CASE SAYS REPORTS
 	local log=$work/$1.log found
 
-	boot "$log" "kunit.filter_glob=$suite.$1" test_mmu_notifier_mistakes.make || :
+	boot debug "$log" "kunit.filter_glob=$suite.$1" test_mmu_notifier_mistakes.make || :
 	found=$(reports "$log")
 	if ! has_run "$1"; then
 		cat "$log.says" >&2
@@ -154,18 +173,32 @@ mistakes() { # CASE...
 	done 3< <(expected)
 }
 
+is_kernel() {
+	[[ " ${check_kernels[*]} " = *" $1 "* ]]
+}
+
+kernels=()
+cases=()
 for name; do
-	expected | grep -q "^$name|" || die "there is no case '$name'; debug.sh has $(expected | cut -d '|' -f 1 | xargs)"
+	if is_kernel "$name"; then
+		kernels+=("$name")
+	elif expected | grep -q "^$name|"; then
+		cases+=("$name")
+	else
+		die "there is no kernel and no case '$name'; debug.sh has ${check_kernels[*]} $(expected | cut -d '|' -f 1 | xargs)"
+	fi
 done
+[ $# != 0 ] || kernels=("${check_kernels[@]}")
 [ "$arch" = x86_64 ] || die "the expected reports are those of x86-64; leave ARCH out"
 only_one debug
 mkdir -p "$work"
 "$scripts/tree/tree.sh"
-"$scripts/kernel/build.sh" series-debug
-if [ $# = 0 ]; then
-	"$scripts/kernel/initrd.sh" "$initrd"
-	silent
+for name in "${kernels[@]}"; do
+	silent "$name"
+done
+if [ $# = 0 ] || [ ${#cases[@]} != 0 ]; then
+	"$scripts/kernel/build.sh" series-debug
+	mistakes "${cases[@]}"
 fi
-mistakes "$@"
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -16,7 +16,7 @@
 # SEED=          of the random numbers, 1 to 4294967295; another one each time by default
 # UNTIL=         with SEED=, only what a failure needs: the operations of its process, until this one
 # THREADS=       1 to 8; by default, one and several take turns
-# DEBUG=1        with lockdep and the rest of configs/debug.config
+# DEBUG=         debug (or 1), kasan, kcsan: the kernel of that name of scripts/prove/debug.sh
 set -eu
 # shellcheck source=scripts/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -58,11 +58,16 @@ read_environment() {
 	case ${DEBUG:-} in
 	"" | 0) ;;
 	1) state=series-debug ;;
-	*) die "DEBUG=$DEBUG is not known; give DEBUG=1, or leave it out" ;;
+	*)
+		[[ " ${check_kernels[*]} " = *" $DEBUG "* ]] ||
+			die "DEBUG=$DEBUG is not known; give one of ${check_kernels[*]}, or leave it out"
+		state=series-$DEBUG
+		;;
 	esac
 	seconds=${FUZZ_SECONDS:-60}
 	seed=${SEED:-$(od -An -N 4 -tu4 /dev/urandom | awk '{ printf "%d\n", $1 + !$1 }')}
 	kernel=$(kernel_dir "$state")/vmlinux
+	explained=$(explained_complaints "${state#series-}")
 }
 
 # --- one boot -------------------------------------------------------------
@@ -87,7 +92,7 @@ boot() {
 	rm -f "$log" "$log.cases"
 	# shellcheck disable=SC2046 # one word per argument
 	"$scripts/kernel/boot.sh" -n -k "$kernel" -o "$log" -i "$initrd" -t $((seconds + slack)) \
-		$(tree_says arguments) kunit.filter_glob=none FUZZ_SECONDS="$seconds" FUZZ_SEED="$seed" \
+		${explained:+-w "$explained"} $(tree_says arguments) kunit.filter_glob=none FUZZ_SECONDS="$seconds" FUZZ_SEED="$seed" \
 		${THREADS:+FUZZ_THREADS="$THREADS"} "$@" 2>"$log.says" || status=$?
 	return "$status"
 }

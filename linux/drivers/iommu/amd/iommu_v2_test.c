@@ -1494,14 +1494,14 @@ static void v2_bind_fails(struct kunit *test)
 	v2_expect_no_bind(test, V2_PASID + 1, child.task, -ENOMEM);
 	put_task_struct(child.task);
 
-	/* A signal interrupts mmu_notifier_register(), if there are mappings. */
+	/* Nor if the caller is being killed: mmu_notifier_register() fails. */
 	v2_map_small(test, SZ_64K);
 	KUNIT_ASSERT_EQ(test, v2_fork(&child, 0), 0);
-	allow_signal(SIGUSR1);
-	KUNIT_EXPECT_EQ(test, send_sig(SIGUSR1, current, 1), 0);
+	allow_signal(SIGKILL);
+	KUNIT_EXPECT_EQ(test, send_sig(SIGKILL, current, 1), 0);
 	v2_expect_no_bind(test, V2_PASID + 1, child.task, -EINTR);
 	flush_signals(current);
-	disallow_signal(SIGUSR1);
+	disallow_signal(SIGKILL);
 	KUNIT_EXPECT_EQ(test, v2_gcr3(ctx, V2_PASID + 1), 0ULL);
 
 	/* Whoever comes next, can have it. */

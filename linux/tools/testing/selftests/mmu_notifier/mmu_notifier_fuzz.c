@@ -1978,13 +1978,9 @@ static void count_op(int i, int ret, int error, uint64_t time)
 		shared->error[i] = error;
 }
 
-/* The kernel's @nth allocation of this thread from now on fails; 0: none. */
 static void fail(struct thread *t, int nth)
 {
-	char text[16];
-	int len = snprintf(text, sizeof(text), "%d", nth);
-
-	if (pwrite(t->fail_nth, text, len, 0) != len)
+	if (write_fail_nth(t->fail_nth, nth))
 		t->fail_nth = -1;
 }
 
@@ -2064,8 +2060,7 @@ static void *run_thread(void *data)
 	bind_to_cpu(t->nr);
 	t->fail_nth = -1;
 	if (has_failures)
-		t->fail_nth = open("/proc/thread-self/fail-nth",
-				   O_RDWR | O_CLOEXEC);
+		t->fail_nth = open_fail_nth();
 	for (n = shared->first; n <= shared->until; n++) {
 		__atomic_store_n(&shared->now[t->nr], n, __ATOMIC_RELAXED);
 		t->text = shared->text[t->nr][n - shared->first];
@@ -2105,23 +2100,12 @@ static void *run_device(void *data)
 
 /* What an epoch has, by its seed. */
 
-/* Allocations that may wait fail, too; nothing is said about each. */
 static void set_failures(struct thread *t)
 {
-	static const char * const where[] = { "failslab", "fail_page_alloc" };
-	char path[128];
 	size_t i;
 
-	for (i = 0; i < ARRAY_SIZE(where); i++) {
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s/verbose",
-			 where[i]);
-		write_file(path, "0");
-		snprintf(path, sizeof(path),
-			 "/sys/kernel/debug/%s/ignore-gfp-wait", where[i]);
-		write_file(path, "N");
-	}
-	write_file("/sys/kernel/debug/fail_page_alloc/ignore-gfp-highmem", "N");
-	write_file("/sys/kernel/debug/fail_page_alloc/min-order", "0");
+	for (i = 0; i < ARRAY_SIZE(failures); i++)
+		write_file(failures[i].path, failures[i].value);
 	has_failures = one_in(t, 2);
 }
 

@@ -11,7 +11,8 @@
  *
  * What is not there (swap, KSM, hugetlb pages, a second node, ...) is skipped,
  * with the reason.  As root.  The two tests of memory failure take a page, and
- * a huge page, out of service until the next boot.
+ * a huge page, out of service until the next boot.  The test oom_reaper lets the OOM
+ * killer choose a process, which has to be that of the test.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -26,13 +27,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -71,7 +75,7 @@ static void __attribute__((constructor)) begin(void)
 }
 
 /* Settings of the machine that a test changes, and what they were. */
-#define MAX_SETTINGS	8
+#define MAX_SETTINGS	16
 
 struct setting {
 	const char *path;
@@ -1776,6 +1780,634 @@ out:
 	wait_child(pid);
 	close(pidfd);
 	close(dev);
+}
+
+/*
+ * A process that is killed for want of memory.  A tracer keeps it from the end of its
+ * mm, so it is the OOM reaper that takes its memory from it, while its device runs.
+ */
+static void reaped(struct __test_metadata *_metadata, pid_t pid, int go, int dev,
+		   const char *where, const char *what)
+{
+	struct shadow_tlb_report report;
+	time_t until = 0;
+	int status;
+
+	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, pid, 0, PTRACE_O_TRACEEXIT));
+	report = dev_report(dev);
+	EXPECT_LE(2 * NR, report.held);
+	EXPECT_EQ(1, write(go, "", 1));
+	if (where)
+		EXPECT_EQ(0, write_file(where, what));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	ASSERT_EQ(PTRACE_EVENT_EXIT, status >> 16);
+
+	while (dev_report(dev).held >= 2 * NR && wait_more(&until))
+		;
+	EXPECT_GT(2 * NR, dev_report(dev).held);
+	EXPECT_LT(report.calls, dev_report(dev).calls);
+	report = dev_report(dev);
+	expect_unharmed(_metadata, &report);
+
+	ptrace(PTRACE_CONT, pid, 0, 0);
+	EXPECT_EQ(128 + SIGKILL, wait_child(pid));
+	report = dev_report(dev);
+	expect_unharmed(_metadata, &report);
+	EXPECT_EQ(0, report.held);
+}
+
+static void end_by_sleeping(void)
+{
+	while (1)
+		pause();
+}
+
+/* The process that the OOM killer would take first, and SysRq, which calls it. */
+TEST_F(user, oom_reaper)
+{
+	int go, dev;
+	char path[64];
+	pid_t pid;
+
+	if (access("/proc/sysrq-trigger", W_OK))
+		SKIP(return, "no SysRq (%s): CONFIG_MAGIC_SYSRQ",
+		     strerror(errno));
+	dev = start_child(&pid, &go, end_by_sleeping);
+	ASSERT_LE(0, dev);
+	snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
+	ASSERT_EQ(0, write_file(path, "1000"));
+	reaped(_metadata, pid, go, dev, "/proc/sysrq-trigger", "f");
+	close(dev);
+}
+
+#define GROUP_LIMIT	(8UL << 20)
+
+/* A control group for memory, with a limit.  Returns -1 if there are none. */
+struct group {
+	char mount[64], dir[80];
+};
+
+static int make_group(struct group *group)
+{
+	char path[128], limit[32];
+
+	strcpy(group->mount, "/tmp/mmu_notifier_test.XXXXXX");
+	if (!mkdtemp(group->mount))
+		return -1;
+	if (mount("none", group->mount, "cgroup2", 0, NULL)) {
+		rmdir(group->mount);
+		return -1;
+	}
+	snprintf(group->dir, sizeof(group->dir), "%s/test", group->mount);
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", group->mount);
+	if (write_file(path, "+memory") || mkdir(group->dir, 0700))
+		goto unmount;
+	snprintf(path, sizeof(path), "%s/memory.swap.max", group->dir);
+	write_file(path, "0");
+	snprintf(path, sizeof(path), "%s/memory.max", group->dir);
+	snprintf(limit, sizeof(limit), "%lu", GROUP_LIMIT);
+	if (!write_file(path, limit))
+		return 0;
+	rmdir(group->dir);
+unmount:
+	umount(group->mount);
+	rmdir(group->mount);
+	return -1;
+}
+
+static int join_group(struct group *group, pid_t pid)
+{
+	char path[128], text[32];
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", group->dir);
+	snprintf(text, sizeof(text), "%d", pid);
+	return write_file(path, text);
+}
+
+static void remove_group(struct group *group)
+{
+	rmdir(group->dir);
+	umount(group->mount);
+	rmdir(group->mount);
+}
+
+static void end_by_filling_a_group(void)
+{
+	size_t len = 4 * GROUP_LIMIT;
+	char *addr = map_at(NULL, len, MAP_PRIVATE, -1);
+
+	if (addr != MAP_FAILED)
+		memset(addr, 1, len);
+}
+
+/* One that is over the limit of its group: with a tracer, and without. */
+TEST_F(user, oom_in_a_memory_cgroup)
+{
+	struct shadow_tlb_report report;
+	struct group group;
+	int go, dev;
+	pid_t pid;
+
+	if (make_group(&group))
+		SKIP(return, "no memory cgroup (%s): CONFIG_MEMCG",
+		     strerror(errno));
+	dev = start_child(&pid, &go, end_by_filling_a_group);
+	ASSERT_LE(0, dev);
+	EXPECT_EQ(0, join_group(&group, pid));
+	reaped(_metadata, pid, go, dev, NULL, NULL);
+	close(dev);
+
+	dev = start_child(&pid, &go, end_by_filling_a_group);
+	ASSERT_LE(0, dev);
+	EXPECT_EQ(0, join_group(&group, pid));
+	EXPECT_EQ(1, write(go, "", 1));
+	EXPECT_EQ(128 + SIGKILL, wait_child(pid));
+	report = dev_report(dev);
+	expect_unharmed(_metadata, &report);
+	EXPECT_EQ(0, report.held);
+	close(dev);
+	remove_group(&group);
+}
+
+/* Registrations, and whatever else flushes, until it is killed. */
+static void end_in_the_middle(void)
+{
+	size_t len = NR * page_size;
+	char *addr, *new;
+	int dev;
+
+	while (1) {
+		addr = map_small(len, GIB);
+		new = reserve(len, page_size);
+		dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+		dev_write(dev, addr, len);
+		if (!fork())
+			_exit(0);
+		memset(addr, 1, page_size);
+		mprotect(addr, page_size, PROT_READ);
+		mremap(addr, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, new);
+		dev_read(dev, new, len);
+		munmap(new, len);
+		close(dev);
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+	}
+}
+
+/* A descriptor is closed some time after the end of who had it. */
+static __u64 devices_become(int dev, __u64 nr)
+{
+	time_t until = 0;
+
+	while (dev_report(dev).devices != nr && wait_more(&until))
+		;
+	return dev_report(dev).devices;
+}
+
+TEST_F_TIMEOUT(user, killed_at_any_moment, 120)
+{
+	struct shadow_tlb_report report;
+	__u64 devices = dev_report(self->dev).devices;
+	int go, dev, i;
+	pid_t pid;
+
+	for (i = 0; i < 50; i++) {
+		dev = start_child(&pid, &go, end_in_the_middle);
+		ASSERT_LE(0, dev);
+		EXPECT_EQ(1, write(go, "", 1));
+		usleep(i * 617);
+		kill(pid, SIGKILL);
+		EXPECT_EQ(128 + SIGKILL, wait_child(pid));
+		report = dev_report(dev);
+		expect_unharmed(_metadata, &report);
+		EXPECT_EQ(0, report.held);
+		EXPECT_EQ(devices + 1, devices_become(dev, devices + 1));
+		close(dev);
+		close(go);
+	}
+	expect_clean(_metadata, self->dev);
+}
+
+/* Registration that is interrupted. */
+
+#define MANY_MAPPINGS	40000
+
+static volatile sig_atomic_t ticks;
+
+static void count_tick(int sig)
+{
+	ticks++;
+}
+
+/* Mappings of one page, which are not merged as every other one is read-only. */
+static int map_many(size_t nr)
+{
+	char *addr = reserve(nr * page_size, page_size);
+	size_t i;
+
+	if (!addr)
+		return -1;
+	for (i = 0; i < nr; i += 2)
+		if (mprotect(addr + i * page_size, page_size, PROT_READ))
+			return -1;
+	return 0;
+}
+
+#if TREE < 612
+/*
+ * A timer that is faster than a registration: the signals wait, and none comes
+ * to the caller as an error.
+ */
+TEST_F_TIMEOUT(user, register_under_a_fast_timer, 120)
+{
+	struct itimerval fast = { { 0, 1000 }, { 0, 1000 } }, off = { };
+	int dev, i, before, interrupted = 0;
+	time_t until = 0;
+
+	if (map_many(MANY_MAPPINGS))
+		SKIP(return, "no %d mappings (%s)", MANY_MAPPINGS,
+		     strerror(errno));
+	signal(SIGALRM, count_tick);
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &fast, NULL));
+	for (i = 0; i < 5 || (!interrupted && is_time_left(&until, PATIENCE)); i++) {
+		before = ticks;
+		dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+		interrupted += before != ticks;
+		EXPECT_LE(0, dev) {
+			TH_LOG("open(): %s", strerror(errno));
+		}
+		close(dev);
+	}
+	setitimer(ITIMER_REAL, &off, NULL);
+	EXPECT_LT(0, interrupted);
+	expect_clean(_metadata, self->dev);
+}
+#endif
+
+/* It is given up, and nothing is left of it. */
+TEST_F_TIMEOUT(user, killed_while_it_registers, 120)
+{
+	__u64 devices = dev_report(self->dev).devices;
+	int i, go[2];
+	pid_t pid;
+	char c;
+
+	if (map_many(MANY_MAPPINGS))
+		SKIP(return, "no %d mappings (%s)", MANY_MAPPINGS,
+		     strerror(errno));
+	for (i = 0; i < 10; i++) {
+		ASSERT_EQ(0, pipe(go));
+		pid = fork();
+		if (!pid) {
+			if (write(go[1], "", 1) != 1)
+				_exit(1);
+			while (1)
+				close(open(DEVICE, O_RDWR | O_CLOEXEC));
+		}
+		ASSERT_LT(0, pid);
+		ASSERT_EQ(1, read(go[0], &c, 1));
+		usleep(i * 2500);
+		kill(pid, SIGKILL);
+		EXPECT_EQ(128 + SIGKILL, wait_child(pid));
+		EXPECT_EQ(devices, devices_become(self->dev, devices));
+		close(go[0]);
+		close(go[1]);
+	}
+	expect_clean(_metadata, self->dev);
+}
+
+/* Allocations that fail. */
+
+#define MOST_FAILURES	2000	/* more than an operation has allocations */
+
+static int let_allocations_fail(struct _test_data_user *self)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(failures); i++)
+		if (set(self, failures[i].path, failures[i].value))
+			return -1;
+	return open_fail_nth();
+}
+
+#define NO_FAILURES	"no fault injection: CONFIG_FAILSLAB, CONFIG_FAIL_PAGE_ALLOC"
+
+/* Did the allocation come?  From now on, none fails. */
+static bool has_failed(int fail_nth)
+{
+	char text[16] = "";
+
+	if (pread(fail_nth, text, sizeof(text) - 1, 0) <= 0)
+		return false;
+	write_fail_nth(fail_nth, 0);
+	return !atoi(text);
+}
+
+static bool has_passed(struct __test_metadata *_metadata)
+{
+#if TREE < 612
+	return _metadata->passed;
+#else
+	return __test_passed(_metadata);
+#endif
+}
+
+/*
+ * An operation on memory in the middle of an area of 5 GiB in which there is
+ * nothing else, so that its page tables are allocated and freed with it.
+ */
+struct operation {
+	size_t len;
+	int flags;	/* of mmap() */
+	int advice;
+	int (*run)(char *addr, size_t len);
+	int errors;	/* that there are at least: not each allocation is needed */
+};
+
+static char *vacate(char *area)
+{
+	return mmap(area, 5 * GIB, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+		    MAP_NORESERVE | (area ? MAP_FIXED : 0), -1, 0);
+}
+
+/* In the one of these GiB that is aligned. */
+static char *map_in(char *area, const struct operation *op)
+{
+	char *addr = (char *)(((uintptr_t)area + 2 * GIB - 1) & -GIB);
+
+	if (map_at(addr, op->len, MAP_PRIVATE | op->flags, -1) != addr)
+		return NULL;
+	if (op->advice)
+		madvise(addr, op->len, op->advice);
+	memset(addr, 0x5a, op->len);
+	return addr;
+}
+
+/*
+ * The first allocation of the operation fails, then the second, until there are
+ * no more.  The device goes on.  Whatever became of the operation, what changed
+ * in the page table has been flushed, and nothing is left behind.
+ */
+static void each_allocation_fails(struct __test_metadata *_metadata,
+				  struct _test_data_user *self,
+				  const struct operation *op)
+{
+	int fail_nth = let_allocations_fail(self), nth, ret, error, errors = 0;
+	char *area = vacate(NULL), *addr;
+	struct shadow_tlb_report before, after;
+	bool failed = true;
+
+	if (fail_nth < 0)
+		SKIP(return, NO_FAILURES);
+	ASSERT_NE(MAP_FAILED, area);
+	for (nth = 1; failed && nth < MOST_FAILURES; nth++) {
+		addr = map_in(area, op);
+		if (!addr)
+			SKIP(return, "no memory of this kind");
+		load_writable(addr, op->len);
+		dev_range(self->dev, SHADOW_TLB_RUN_ON, addr, NR * page_size);
+		before = dev_report(self->dev);
+		ASSERT_EQ(0, write_fail_nth(fail_nth, nth));
+		ret = op->run(addr, op->len);
+		error = errno;
+		failed = has_failed(fail_nth);
+		if (ret) {
+			EXPECT_TRUE(failed);
+			EXPECT_EQ(ENOMEM, error);
+			errors++;
+		}
+		after = dev_report(self->dev);
+		EXPECT_EQ(1, after.compared);
+		expect_unharmed(_metadata, &after);
+		EXPECT_EQ(before.devices, after.devices);
+		/* What another CPU borrowed may have come back. */
+		EXPECT_GE(before.mm_references, after.mm_references);
+		dev_range(self->dev, SHADOW_TLB_RUN_ON, addr, 0);
+		EXPECT_EQ(area, vacate(area));
+		expect_clean(_metadata, self->dev);
+		if (!has_passed(_metadata)) {
+			TH_LOG("allocation %d: %s", nth, strerror(error));
+			break;
+		}
+	}
+	TH_LOG("%d failed, and %d times the operation", nth - 2, errors);
+	EXPECT_FALSE(failed);
+	EXPECT_LE(op->errors, errors);
+	close(fail_nth);
+}
+
+static int fork_once(char *addr, size_t len)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	return pid < 0 || wait_child(pid);
+}
+
+static int move_away(char *addr, size_t len)
+{
+	return mremap(addr, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+		      addr + 2 * GIB) == MAP_FAILED;
+}
+
+static int unmap_a_part(char *addr, size_t len)
+{
+	return munmap(addr + 2 * page_size, 3 * page_size);
+}
+
+static int unmap_more_than_that(char *addr, size_t len)
+{
+	return munmap(addr - page_size, 2 * GIB);
+}
+
+static int protect_a_part(char *addr, size_t len)
+{
+	return mprotect(addr + 2 * page_size, 3 * page_size, PROT_READ);
+}
+
+TEST_F_TIMEOUT(user, fork_without_memory, 300)
+{
+	struct operation op = {
+		.len = NR * page_size,
+		.run = fork_once,
+		.errors = 20,
+	};
+
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, fork_of_a_huge_page_without_memory, 300)
+{
+	struct operation op = {
+		.len = huge_size,
+		.advice = MADV_HUGEPAGE,
+		.run = fork_once,
+		.errors = 20,
+	};
+
+	if (!huge_size)
+		SKIP(return, NO_THP);
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, mremap_without_memory, 120)
+{
+	struct operation op = {
+		.len = NR * page_size,
+		.run = move_away,
+		.errors = 5,
+	};
+
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, mremap_of_a_page_table_without_memory, 120)
+{
+	struct operation op = {
+		.len = huge_size,
+		.advice = MADV_NOHUGEPAGE,
+		.run = move_away,
+		.errors = 5,
+	};
+
+	if (!huge_size)
+		SKIP(return, "the size of a page table is not known");
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, mremap_of_a_huge_page_without_memory, 120)
+{
+	struct operation op = {
+		.len = huge_size,
+		.advice = MADV_HUGEPAGE,
+		.run = move_away,
+		.errors = 5,
+	};
+
+	if (!huge_size)
+		SKIP(return, NO_THP);
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, munmap_of_a_part_without_memory, 120)
+{
+	struct operation op = {
+		.len = NR * page_size,
+		.run = unmap_a_part,
+		.errors = 1,
+	};
+
+	each_allocation_fails(_metadata, self, &op);
+}
+
+/*
+ * More pages than a gather has room for without a batch, and page tables of all
+ * levels, which may go to a batch, too.  There are gathers that go without.
+ */
+TEST_F_TIMEOUT(user, munmap_of_page_tables_without_memory, 120)
+{
+	struct operation op = {
+		.len = 1024 * page_size,
+		.advice = MADV_NOHUGEPAGE,
+		.run = unmap_more_than_that,
+		.errors = 1,
+	};
+
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, mprotect_without_memory, 120)
+{
+	struct operation op = {
+		.len = NR * page_size,
+		.run = protect_a_part,
+		.errors = 1,
+	};
+
+	each_allocation_fails(_metadata, self, &op);
+}
+
+TEST_F_TIMEOUT(user, mprotect_of_a_huge_page_without_memory, 120)
+{
+	struct operation op = {
+		.len = huge_size,
+		.advice = MADV_HUGEPAGE,
+		.run = protect_a_part,
+		.errors = 1,
+	};
+
+	if (!huge_size)
+		SKIP(return, NO_THP);
+	each_allocation_fails(_metadata, self, &op);
+}
+
+/* What a child tells of its first registration, the only one of the system. */
+struct registration {
+	int error;
+	bool failed, good;
+	struct shadow_tlb_report report;
+};
+
+static void register_and_fail(struct registration *r, char *addr, size_t len,
+			      int nth)
+{
+	int fail_nth = open_fail_nth(), dev;
+
+	if (write_fail_nth(fail_nth, nth))
+		_exit(1);
+	dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+	r->error = dev < 0 ? errno : 0;
+	r->failed = has_failed(fail_nth);
+	/* As if that had not been tried. */
+	if (dev < 0)
+		dev = open(DEVICE, O_RDWR | O_CLOEXEC);
+	r->good = dev_read(dev, addr, len) == NR && !munmap(addr, len) &&
+		  !dev_has(dev, addr, len);
+	r->report = dev_report(dev);
+	_exit(0);
+}
+
+TEST_F_TIMEOUT(user, registration_without_memory, 120)
+{
+	int fail_nth = let_allocations_fail(self), nth, errors = 0;
+	struct registration *r, *last = NULL;
+	size_t len = NR * page_size;
+	char *addr = map_pages_or_fail(NR);
+	pid_t pid;
+
+	if (fail_nth < 0)
+		SKIP(return, NO_FAILURES);
+	r = mmap(NULL, MOST_FAILURES * sizeof(*r), PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, r);
+	EXPECT_EQ(1, dev_report(self->dev).devices);
+	close(self->dev);
+	for (nth = 1; !last && nth < MOST_FAILURES; nth++) {
+		pid = fork();
+		if (!pid)
+			register_and_fail(&r[nth], addr, len, nth);
+		ASSERT_EQ(0, wait_child(pid));
+		if (!r[nth].failed)
+			last = &r[nth];
+	}
+	ASSERT_NE(NULL, last);
+	EXPECT_EQ(0, last->error);
+	for (r++; r <= last; r++) {
+		EXPECT_EQ(r->error ? ENOMEM : 0, r->error);
+		errors += !!r->error;
+		EXPECT_TRUE(r->good);
+		EXPECT_EQ(1, r->report.compared);
+		expect_unharmed(_metadata, &r->report);
+		EXPECT_EQ(1, r->report.devices);
+		EXPECT_EQ(last->report.mm_references, r->report.mm_references);
+	}
+	/* The file, the device, two probes, and what the mm has of its own. */
+	EXPECT_LE(5, errors);
+	TH_LOG("%d failed, and %d times the registration", nth - 2, errors);
+	close(fail_nth);
+	self->dev = open(DEVICE, O_RDWR | O_CLOEXEC);
 }
 
 /* Device memory. */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -91,6 +92,34 @@ static int write_file(const char *path, const char *text)
 	close(fd);
 	errno = error;
 	return len == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/* Which allocations can fail: those that may wait, too, and without a word. */
+#define FAULTS		"/sys/kernel/debug/"
+
+static const struct {
+	const char *path, *value;
+} failures[] = {
+	{ FAULTS "failslab/verbose", "0" },
+	{ FAULTS "failslab/ignore-gfp-wait", "N" },
+	{ FAULTS "fail_page_alloc/verbose", "0" },
+	{ FAULTS "fail_page_alloc/ignore-gfp-wait", "N" },
+	{ FAULTS "fail_page_alloc/ignore-gfp-highmem", "N" },
+	{ FAULTS "fail_page_alloc/min-order", "0" },
+};
+
+static int open_fail_nth(void)
+{
+	return open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+}
+
+/* The kernel's @nth allocation of this thread from now on fails; 0: none. */
+static int write_fail_nth(int fd, int nth)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%d", nth);
+
+	return pwrite(fd, text, len, 0) == len ? 0 : -1;
 }
 
 static int pidfd_of(pid_t pid)
