@@ -22,7 +22,7 @@ help:
 	@echo 'make sites     CPU TLB flushes, and which tests execute them       scripts/prove/reach.sh'
 	@echo 'make mutants   faults in the kernel: which test finds each         scripts/prove/mutants.sh'
 	@echo 'make fuzz      random operations, and a device that watches         scripts/prove/fuzz.sh'
-	@echo 'make debug     wrong uses of the callback: which are reported      scripts/prove/debug.sh'
+	@echo 'make debug     kernels that complain: lockdep, KASAN and others    scripts/prove/debug.sh'
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
 	@echo 'make workload  mm selftests of the kernel, and stress-ng           scripts/prove/workload.sh'
 	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
@@ -34,7 +34,7 @@ help:
 	@echo
 	@echo 'TREE=   which kernel: 6.1 (the default), 6.12, 7.3'
 	@echo 'KSRC=   another source of it: a directory, a tarball, a version of Debian such as 6.1.187-1'
-	@echo 'SECONDS=, SEED=, UNTIL=, THREADS=, DEBUG=1   of make fuzz; scripts/prove/fuzz.sh says more'
+	@echo 'SECONDS=, SEED=, UNTIL=, THREADS=, DEBUG=kasan   of make fuzz; scripts/prove/fuzz.sh says more'
 	@echo 'ARCH=   another architecture; BUILD= another place; FORCE=1 drops what would be lost otherwise'
 
 tree:

@@ -102,6 +102,16 @@ test_boot() {
 		'/ok 2 two/,$d; s/input:.*/general protection fault, stub: 0000/'
 	check "so is a WARNING" judges 2 "WARNING: CPU: 1" '5i WARNING: CPU: 1 PID: 2 at mm/stub.c:3 stub+0x1/0x2'
 	check "so is what lockdep says" judges 2 "Invalid wait context" '5i [ BUG: Invalid wait context ]'
+	check "so is what SLUB says" judges 2 "BUG kmalloc-64" '5i BUG kmalloc-64 (Not tainted): Poison overwritten'
+	check "so is a page that was written to after it was freed" judges 2 "memory corruption" '5i pagealloc: memory corruption'
+
+	console '5i BUG: KCSAN: data-race in one / two'
+	printf '# why\ndata-race in one / two$\tby design\n' >"$work/explained"
+	check "what is explained is none" gives 0 "6 passed, 2 skipped" boot -w "$work/explained"
+	console '5i BUG: KCSAN: data-race in one / twofold'
+	check "but nothing else" gives 2 "in one / twofold" boot -w "$work/explained"
+	check "a list that is not there is named" gives 2 "there is no file $work/nothing" boot -w "$work/nothing"
+
 
 	check "a console cut short is incomplete" judges 2 "incomplete: first has 1 of 3 results" '/ok 2 two/,/^init/d'
 	check "so is one with a case missing, though the totals agree" judges 2 "first has 2 of 3 results" \
