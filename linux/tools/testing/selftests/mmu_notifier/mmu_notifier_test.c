@@ -1930,13 +1930,17 @@ TEST_F(user, oom_in_a_memory_cgroup)
 	remove_group(&group);
 }
 
-/* Registrations, and whatever else flushes, until it is killed. */
+/*
+ * Registrations, and whatever else flushes, until it is killed: by another CPU, as
+ * the kernel need not be preemptible.
+ */
 static void end_in_the_middle(void)
 {
 	size_t len = NR * page_size;
 	char *addr, *new;
 	int dev;
 
+	bind_to_cpu(1);
 	while (1) {
 		addr = map_small(len, GIB);
 		new = reserve(len, page_size);
@@ -2060,6 +2064,7 @@ TEST_F_TIMEOUT(user, killed_while_it_registers, 120)
 		ASSERT_EQ(0, pipe(go));
 		pid = fork();
 		if (!pid) {
+			bind_to_cpu(1);
 			if (write(go[1], "", 1) != 1)
 				_exit(1);
 			while (1)
