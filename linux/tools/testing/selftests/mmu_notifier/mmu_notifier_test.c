@@ -1997,13 +1997,6 @@ TEST_F_TIMEOUT(user, killed_at_any_moment, 120)
 
 #define MANY_MAPPINGS	40000
 
-static volatile sig_atomic_t ticks;
-
-static void count_tick(int sig)
-{
-	ticks++;
-}
-
 /* Mappings of one page, which are not merged as every other one is read-only. */
 static int map_many(size_t nr)
 {
@@ -2019,6 +2012,13 @@ static int map_many(size_t nr)
 }
 
 #if TREE < 612
+static int ticks;
+
+static void count_tick(int sig)
+{
+	__atomic_add_fetch(&ticks, 1, __ATOMIC_RELAXED);
+}
+
 /*
  * A timer that is faster than a registration: the signals wait, and none comes
  * to the caller as an error.
@@ -2035,9 +2035,9 @@ TEST_F_TIMEOUT(user, register_under_a_fast_timer, 120)
 	signal(SIGALRM, count_tick);
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &fast, NULL));
 	for (i = 0; i < 5 || (!interrupted && is_time_left(&until, PATIENCE)); i++) {
-		before = ticks;
+		before = __atomic_load_n(&ticks, __ATOMIC_RELAXED);
 		dev = open(DEVICE, O_RDWR | O_CLOEXEC);
-		interrupted += before != ticks;
+		interrupted += before != __atomic_load_n(&ticks, __ATOMIC_RELAXED);
 		EXPECT_LE(0, dev) {
 			TH_LOG("open(): %s", strerror(errno));
 		}
