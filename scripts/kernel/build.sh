@@ -6,7 +6,7 @@
 # STATE is stock, base, series or one of those that scripts derive from them (lib.sh).
 #
 # Makes build/kernels/STATE/vmlinux, with modules, vmlinux.debug, build.log and warnings
-# beside it, in build/x86_64, and series/bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
+# beside it, in build/x86_64, and for some a bzImage; with ARCH=arm64, build/kernels/STATE-arm64/vmlinux
 # in build/arm64, and so with ARCH=riscv or powerpc. All states share that directory: what is the same in two of them is compiled once, and
 # ccache has the rest. STATE-bench, -none, -kvm, -work, -debug, -kasan and -kcsan have one of their own,
 # build/x86_64-bench and so on, and configs/bench.config, none.config, work.config, debug.config,
@@ -59,7 +59,7 @@ for fragment in "$TREE_DIR/kernel.config" "$TREE_DIR/$arch.config"; do
 done
 image= # a bzImage, too
 case $state-$arch in
-series-x86_64 | series-kvm-x86_64) image=1 ;;
+series-x86_64 | series-kvm-x86_64 | series-k[ac]*san-x86_64) image=1 ;;
 esac
 running=$obj/.running   # there while make is
 built=$obj/.built       # the state that was built last

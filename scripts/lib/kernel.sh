@@ -45,6 +45,22 @@ selftest_boot=(-t 300 srcutree.convert_to_big=1)
 # shellcheck disable=SC2034 # for those who source this
 check_kernels=(debug kasan kcsan)
 
+# check_image NAME, check_arguments NAME: what QEMU loads of it, and arguments of that kernel. By PVH,
+# C is run before the instrumentation has its memory. A bzImage has five levels of page tables if it is let.
+check_image() {
+	case $1 in
+	kasan | kcsan) echo "$(kernel_dir "series-$1")/bzImage" ;;
+	*) echo "$(kernel_dir "series-$1")/vmlinux" ;;
+	esac
+}
+
+check_arguments() {
+	case $1 in
+	debug) echo page_poison=1 ;;
+	kasan | kcsan) echo no5lvl ;;
+	esac
+}
+
 # explained_complaints NAME: for boot.sh -w, what that kernel of debug.sh says of stock's code, if so
 explained_complaints() {
 	[ ! -f "$TREE_DIR/explained.$1" ] || echo "$TREE_DIR/explained.$1"

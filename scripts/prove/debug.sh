@@ -82,14 +82,14 @@ result() { # TEXT COMMAND...
 
 # boot KERNEL LOG ARGUMENT...: the status of boot.sh
 boot() {
-	local kernel log=$2 status=0 explained arguments=
+	local kernel log=$2 status=0 explained arguments
 
-	kernel=$(kernel_dir "series-$1")/vmlinux
+	kernel=$(check_image "$1")
 	explained=$(explained_complaints "$1")
-	[ "$1" != debug ] || arguments=page_poison=1
+	arguments=$(check_arguments "$1")
 	shift 2
 	rm -f "$log" "$log.cases"
-	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" -t 1800 ${explained:+-w "$explained"} "$@" $arguments 2>"$log.says" || status=$?
+	"$scripts/kernel/boot.sh" -k "$kernel" -o "$log" -t 1800 ${explained:+-w "$explained"} "$@" ${arguments:+"$arguments"} 2>"$log.says" || status=$?
 	return "$status"
 }
 

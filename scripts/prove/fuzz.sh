@@ -30,6 +30,8 @@ unreached=$TREE_DIR/fuzz.unreached
 state=series
 slack=300 # seconds: the boot, the last operations, cutting down
 slow=__mmu_notifier_invalidate_range
+explained= # for boot.sh -w
+arguments=
 log=
 follower=
 
@@ -47,8 +49,9 @@ need_number() {
 }
 
 read_environment() {
-	local most=4294967295
+	local most=4294967295 name
 
+	kernel=$(kernel_dir "$state")/vmlinux
 	need_number SECONDS "${FUZZ_SECONDS:-}" 1 604800
 	need_number SEED "${SEED:-}" 1 "$most"
 	need_number UNTIL "${UNTIL:-}" 0 "$most"
@@ -57,17 +60,19 @@ read_environment() {
 		die "UNTIL=$UNTIL needs the SEED= that was printed with it"
 	case ${DEBUG:-} in
 	"" | 0) ;;
-	1) state=series-debug ;;
 	*)
-		[[ " ${check_kernels[*]} " = *" $DEBUG "* ]] ||
+		name=$DEBUG
+		[ "$name" != 1 ] || name=debug
+		[[ " ${check_kernels[*]} " = *" $name "* ]] ||
 			die "DEBUG=$DEBUG is not known; give one of ${check_kernels[*]}, or leave it out"
-		state=series-$DEBUG
+		state=series-$name
+		kernel=$(check_image "$name")
+		explained=$(explained_complaints "$name")
+		arguments=$(check_arguments "$name")
 		;;
 	esac
 	seconds=${FUZZ_SECONDS:-60}
 	seed=${SEED:-$(od -An -N 4 -tu4 /dev/urandom | awk '{ printf "%d\n", $1 + !$1 }')}
-	kernel=$(kernel_dir "$state")/vmlinux
-	explained=$(explained_complaints "${state#series-}")
 }
 
 # --- one boot -------------------------------------------------------------
@@ -92,7 +97,7 @@ boot() {
 	rm -f "$log" "$log.cases"
 	# shellcheck disable=SC2046 # one word per argument
 	"$scripts/kernel/boot.sh" -n -k "$kernel" -o "$log" -i "$initrd" -t $((seconds + slack)) \
-		${explained:+-w "$explained"} $(tree_says arguments) kunit.filter_glob=none FUZZ_SECONDS="$seconds" FUZZ_SEED="$seed" \
+		${explained:+-w "$explained"} $(tree_says arguments) ${arguments:+"$arguments"} kunit.filter_glob=none FUZZ_SECONDS="$seconds" FUZZ_SEED="$seed" \
 		${THREADS:+FUZZ_THREADS="$THREADS"} "$@" 2>"$log.says" || status=$?
 	return "$status"
 }
