@@ -27,9 +27,9 @@
 # A case that only shows imprecision which the series does not mend is skipped: trees/TREE/imprecise.
 #
 # With ARCH=arm64: kunit, once more with contiguous hugetlb pages, control, and
-# smmu     the suites of the SMMUv3 driver, on QEMU's SMMU; where there is no base, found instead
+# smmu     the suites of the SMMUv3 driver, on QEMU's SMMU; where there is no base, the suite whose queue is memory, and found
 # With ARCH=riscv: kunit and control. With ARCH=powerpc: kunit, control, and
-# ocxl     the suite of the OpenCAPI driver, whose link is memory; where there is no base, found instead
+# ocxl     the suite of the OpenCAPI driver, whose link is memory; where there is no base, found, too
 # A kernel whose series has no tests yet: boots, the kernel builds and boots.
 #
 # TEST_ONLY="STEP..." runs only these, in that order. Each takes what it needs from git and from what it
@@ -46,12 +46,12 @@ work=$BUILD/test-$arch
 case $arch in
 arm64)
 	all_steps="kunit smmu control"
-	[ -d "$BASE_DIR" ] || all_steps="kunit found control"
+	[ -d "$BASE_DIR" ] || all_steps="kunit smmu found control"
 	;;
 riscv) all_steps="kunit control" ;;
 powerpc)
 	all_steps="kunit ocxl control"
-	[ -d "$BASE_DIR" ] || all_steps="kunit found control"
+	[ -d "$BASE_DIR" ] || all_steps="kunit ocxl found control"
 	;;
 *)
 	work=$BUILD/test
@@ -479,6 +479,10 @@ as_invalidated() {
 
 step_smmu() {
 	built series || return 0
+	if [ ! -d "$BASE_DIR" ]; then
+		run_suites "$work/smmu.log" arm-smmu-v3-kunit-test 'arm-smmu-v3*'
+		return
+	fi
 	run_suites "$work/smmu.log" arm_smmu_v3_sva 'arm_smmu_v3*' -a 1 -t 240 -e smmuv3_s1_range_inval
 	attempt "QEMU has invalidated what was decoded, in that order" as_invalidated "$work/smmu.log"
 }

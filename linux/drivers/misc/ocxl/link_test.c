@@ -49,15 +49,19 @@
 enum oc_link_state {
 	OC_AT_ONCE,	/* it has been done when the driver looks */
 	OC_SLOW,	/* it is done later */
+#if TREE < 612
 	OC_CREEP,	/* it is done after a third of the time limit */
 	OC_DEAD,	/* it is never done */
+#endif
 };
 
 enum oc_what {
 	OC_LAUNCH,
 	OC_CLEAR_CACHE,
 	OC_TERMINATE,
+#if TREE < 612
 	OC_DISABLE,
+#endif
 	OC_UNMAP,
 };
 
@@ -65,9 +69,13 @@ struct oc_event {
 	enum oc_what what;
 	u64 lnch, ava;		/* OC_LAUNCH: the registers */
 	bool pending;		/* OC_LAUNCH: not done when the driver went on */
+#if TREE < 612
 	int ret;		/* OC_LAUNCH: what it was told */
+#endif
 	u32 pasid;		/* OC_CLEAR_CACHE, OC_TERMINATE */
+#if TREE < 612
 	unsigned int function;	/* OC_DISABLE */
+#endif
 	bool valid;		/* the process element of OC_PASID */
 };
 
@@ -87,7 +95,9 @@ static struct {
 	struct pci_ops *ops;
 	struct pci_dev *dev[OC_FUNCTIONS];
 	u32 cap[OC_FUNCTIONS][(OC_CAP_END - OC_CAP) / 4];
+#if TREE < 612
 	bool gone;		/* config space reads as all ones */
+#endif
 	bool never_ends;	/* a PASID that is to be terminated */
 
 	/* the link */
@@ -175,10 +185,12 @@ static int oc_read(struct pci_bus *bus, unsigned int devfn, int where,
 {
 	u32 dword = 0;
 
+#if TREE < 612
 	if (oc.gone && PCI_SLOT(devfn) == oc.slot) {
 		*val = ~0U;
 		return PCIBIOS_DEVICE_NOT_FOUND;
 	}
+#endif
 	if (!oc_is_cap(devfn, where))
 		return oc.ops->read(bus, devfn, where, size, val);
 	if (where < OC_CAP_END)
@@ -193,8 +205,10 @@ static int oc_write(struct pci_bus *bus, unsigned int devfn, int where,
 	unsigned int fn = PCI_FUNC(devfn), shift = 8 * (where & 3);
 	u32 *reg;
 
+#if TREE < 612
 	if (oc.gone && PCI_SLOT(devfn) == oc.slot)
 		return PCIBIOS_DEVICE_NOT_FOUND;
+#endif
 	if (!oc_is_cap(devfn, where))
 		return oc.ops->write(bus, devfn, where, size, val);
 	if (where < OC_CTRL(0) || where >= OC_CAP_END)
@@ -208,10 +222,12 @@ static int oc_write(struct pci_bus *bus, unsigned int devfn, int where,
 		if (!oc.never_ends)
 			*reg &= ~BIT(20);
 		break;
+#if TREE < 612
 	case OCXL_DVSEC_AFU_CTRL_ENABLE:
 		if (!(val & 1))
 			oc_add(OC_DISABLE)->function = fn;
 		break;
+#endif
 	}
 	return PCIBIOS_SUCCESSFUL;
 }
@@ -221,6 +237,7 @@ static struct pci_ops oc_ops = {
 	.write = oc_write,
 };
 
+#if TREE < 612
 static bool oc_is_enabled(unsigned int fn, unsigned int afu)
 {
 	return oc.cap[fn][(OC_CTRL(afu) + OCXL_DVSEC_AFU_CTRL_TERM_PASID -
@@ -234,6 +251,7 @@ static bool oc_is_master(unsigned int fn)
 	pci_read_config_word(oc.dev[fn], PCI_COMMAND, &cmd);
 	return cmd & PCI_COMMAND_MASTER;
 }
+#endif
 
 /* As they are after a reset, but that the AFUs are enabled. */
 static void oc_reset_config(void)
@@ -281,10 +299,15 @@ static int oc_launch(struct kretprobe_instance *ri, struct pt_regs *regs)
 	oc.regs[OC_LNCH] = 0;
 	oc.regs[OC_AVA] = cpu_to_be64(OC_POISON);
 	WRITE_ONCE(oc.regs[OC_STAT], oc.state == OC_AT_ONCE ? 0 : OC_PENDING);
+#if TREE < 612
 	if (oc.state == OC_SLOW || oc.state == OC_CREEP)
 		hrtimer_start(&oc.hardware,
 			      ms_to_ktime(oc.state == OC_SLOW ? 1 : 300),
 			      HRTIMER_MODE_REL);
+#else
+	if (oc.state == OC_SLOW)
+		hrtimer_start(&oc.hardware, ms_to_ktime(1), HRTIMER_MODE_REL);
+#endif
 	return 0;
 }
 
@@ -295,7 +318,9 @@ static int oc_launched(struct kretprobe_instance *ri, struct pt_regs *regs)
 	event->lnch = be64_to_cpu(oc.regs[OC_LNCH]);
 	event->ava = be64_to_cpu(oc.regs[OC_AVA]);
 	event->pending = READ_ONCE(oc.regs[OC_STAT]);
+#if TREE < 612
 	event->ret = regs_return_value(regs);
+#endif
 	atomic_dec(&oc.running);
 	return 0;
 }
@@ -324,8 +349,10 @@ static const char *oc_wrong(const struct oc_event *event, u64 pid, u64 addr)
 		return "no launch";
 	if (event->pending)
 		return "not waited for";
+#if TREE < 612
 	if (event->ret)
 		return "said to have failed";
+#endif
 	if (!oc_field(lnch, 0, 0))
 		return "not for the radix MMU";
 	if (oc_field(lnch, 1, 2) != 2)
@@ -602,6 +629,7 @@ static void oc_leave(void)
 	oc.link = NULL;
 }
 
+#if TREE < 612
 /* The functions are removed and found again; nothing of the link is left. */
 static int oc_replug(void)
 {
@@ -622,6 +650,7 @@ static int oc_replug(void)
 			oc.missing = "the device did not come back";
 	return oc.missing ? -ENODEV : 0;
 }
+#endif
 
 /* As the driver does when it is bound to a function */
 static int oc_setup(void)
@@ -673,10 +702,15 @@ static void oc_flush(struct oc_process *proc, unsigned long start,
 		     unsigned long end)
 {
 	mmap_read_lock(proc->mm);
+#if TREE < 612
 	mmu_notifier_invalidate_range(proc->mm, start, end);
+#else
+	mmu_notifier_arch_invalidate_secondary_tlbs(proc->mm, start, end);
+#endif
 	mmap_read_unlock(proc->mm);
 }
 
+#if TREE < 612
 /* The same for ranges that core would not let through */
 static void oc_call(struct oc_process *proc, unsigned long start,
 		    unsigned long end)
@@ -686,6 +720,20 @@ static void oc_call(struct oc_process *proc, unsigned long start,
 	pe_data = radix_tree_lookup(&oc.link->spa->pe_tree, proc->ctx->pasid);
 	pe_data->mmu_notifier.ops->invalidate_range(&pe_data->mmu_notifier,
 						    proc->mm, start, end);
+}
+#endif
+
+/*
+ * A driver that sends one shootdown for each page needs years for all addresses.
+ * A case that has them flushed is better given up.
+ */
+static void oc_assert_few_for_many(struct kunit *test)
+{
+	oc_forget();
+	oc_flush(&oc_test(test)->own, OC_BASE, OC_BASE + 64 * PAGE_SIZE);
+	KUNIT_ASSERT_LT_MSG(test, oc.events, 64U,
+			    "a flush of all addresses would not end");
+	oc_forget();
 }
 
 /* Memory management reaches the link. */
@@ -708,15 +756,26 @@ static void oc_mprotect_of_pages(struct kunit *test)
 {
 	struct mm_struct *mm = oc_test(test)->own.mm;
 	struct vm_area_struct *vma, *prev;
+#if TREE >= 612
+	struct vma_iterator vmi;
+#endif
 	struct mmu_gather tlb;
 
 	oc_map(test, OC_BASE, 8);
 	mmap_write_lock(mm);
 	vma = find_vma_prev(mm, OC_BASE, &prev);
 	tlb_gather_mmu(&tlb, mm);
+#if TREE < 612
 	KUNIT_EXPECT_EQ(test, mprotect_fixup(&tlb, vma, &prev, OC_BASE,
 					     OC_BASE + 5 * PAGE_SIZE,
 					     vma->vm_flags & ~VM_WRITE), 0);
+#else
+	vma_iter_init(&vmi, mm, OC_BASE);
+	vma_find(&vmi, OC_BASE + 5 * PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, mprotect_fixup(&vmi, &tlb, vma, &prev, OC_BASE,
+					     OC_BASE + 5 * PAGE_SIZE,
+					     vma->vm_flags & ~VM_WRITE), 0);
+#endif
 	tlb_finish_mmu(&tlb);
 	mmap_write_unlock(mm);
 	oc_expect(test, mm, OC_BASE, 5);
@@ -751,6 +810,7 @@ static void oc_fork_and_write(struct kunit *test)
 	init_completion(&child.ready);
 	init_completion(&child.leave);
 	init_completion(&child.left);
+	oc_assert_few_for_many(test);
 	oc_map(test, OC_BASE, 3);
 	oc_map(test, OC_FAR, 2);
 	pid = kernel_clone(&args);
@@ -773,6 +833,7 @@ static void oc_munmap_of_a_table(struct kunit *test)
 	struct mm_struct *mm = oc_test(test)->own.mm;
 	unsigned long pages = PMD_SIZE / PAGE_SIZE - 1;
 
+	oc_assert_few_for_many(test);
 	oc_map(test, OC_BASE, pages);
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, (pages - 1) * PAGE_SIZE), 0);
 	oc_expect(test, mm, OC_BASE, pages - 1);
@@ -817,6 +878,7 @@ static void oc_ranges_of_all_sizes(struct kunit *test)
 		oc_flush(own, OC_BASE, OC_BASE + pages * PAGE_SIZE);
 		oc_expect(test, own->mm, OC_BASE, pages);
 	}
+	oc_assert_few_for_many(test);
 	for (; pages < TASK_SIZE / PAGE_SIZE; pages *= 3) {
 		oc_forget();
 		oc_flush(own, TASK_SIZE - pages * PAGE_SIZE, TASK_SIZE);
@@ -824,6 +886,7 @@ static void oc_ranges_of_all_sizes(struct kunit *test)
 	}
 }
 
+#if TREE < 612
 /* mmu_notifier_range_init(..., 0, -1UL), and what is at the end of addresses */
 static void oc_ranges_that_wrap(struct kunit *test)
 {
@@ -847,6 +910,22 @@ static void oc_ranges_that_wrap(struct kunit *test)
 	oc_call(own, OC_BASE + PAGE_SIZE - 1, OC_BASE + PAGE_SIZE + 1);
 	oc_expect(test, own->mm, OC_BASE, 2);
 }
+#else
+/* What flush_tlb_mm() passes, and what does not end there */
+static void oc_ranges_that_wrap(struct kunit *test)
+{
+	struct oc_process *own = &oc_test(test)->own;
+
+	oc_assert_few_for_many(test);
+	oc_flush(own, 0, ULONG_MAX);
+	oc_expect_all(test, 0, own->mm);
+
+	/* There is no shootdown for just the page at address 0. */
+	oc_forget();
+	oc_flush(own, 0, PAGE_SIZE);
+	oc_expect_all(test, 0, own->mm);
+}
+#endif
 
 static void oc_nothing_for_other_processes(struct kunit *test)
 {
@@ -935,7 +1014,7 @@ static void oc_two_cpus_at_once(struct kunit *test)
 	struct mm_struct *mm;
 
 	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->other), 0);
-	oc_forget();
+	oc_assert_few_for_many(test);
 	oc.state = OC_SLOW;
 	oc_work_on_two_cpus(test, worker);
 	KUNIT_EXPECT_EQ(test, oc.at_once, 0U);
@@ -971,7 +1050,9 @@ static void oc_nothing_for_a_link_that_snoops(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, oc_setup(), 0);
 	KUNIT_ASSERT_EQ(test, oc_attach(&ctx->own), 0);
 	oc_map(test, OC_BASE, 4);
+#if TREE < 612
 	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->own.mm));
+#endif
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, 4 * PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, oc.events, 0U);
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
@@ -1003,6 +1084,7 @@ static struct kmsg_dump_iter oc_now(void)
 	return iter;
 }
 
+#if TREE < 612
 static void oc_expect_cut_off(struct kunit *test)
 {
 	unsigned int fn, afu;
@@ -1023,9 +1105,11 @@ static void oc_join(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, oc_setup(), 0);
 	KUNIT_ASSERT_PTR_EQ(test, link, oc.link);
 }
+#endif
 
 /* From attach to detach */
 
+#if TREE < 612
 /* What the link has had of this PID from before goes first. */
 static void oc_attach_begins_with_a_flush(struct kunit *test)
 {
@@ -1041,6 +1125,7 @@ static void oc_attach_begins_with_a_flush(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, be32_to_cpu(oc.spa[OC_PASID].pid),
 			(u32)ctx->own.mm->context.id);
 }
+#endif
 
 /* The AFU ends, then the element goes, then what the link has of it. */
 static void oc_detach_then_exit(struct kunit *test)
@@ -1108,6 +1193,7 @@ static void oc_exit_then_detach(struct kunit *test)
 	mmdrop(mm);
 }
 
+#if TREE < 612
 /* The AFU goes on with a PASID whose process exits, so it is all cut off. */
 static void oc_exit_while_the_afu_goes_on(struct kunit *test)
 {
@@ -1130,20 +1216,46 @@ static void oc_exit_while_the_afu_goes_on(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
 }
 
+#else
+/* The AFU goes on with a PASID whose process exits, which is reported. */
+static void oc_exit_while_the_afu_goes_on(struct kunit *test)
+{
+	struct oc_test *ctx = oc_test(test);
+	struct kmsg_dump_iter begin = oc_now();
+
+	oc_map(test, OC_BASE, 4);
+	oc.never_ends = true;
+	oc_exit_mm(ctx);
+	oc.never_ends = false;
+	KUNIT_EXPECT_EQ(test, oc.events, 3U);
+	KUNIT_EXPECT_EQ(test, oc.event[0].what, OC_TERMINATE);
+	KUNIT_EXPECT_EQ(test, oc.event[1].what, OC_LAUNCH);
+	KUNIT_EXPECT_EQ(test, oc.event[2].what, OC_UNMAP);
+	KUNIT_EXPECT_EQ(test, oc_said(begin, "may use the memory of a process that exits"),
+			1U);
+	oc.cap[0][(OC_CTRL(0) + OCXL_DVSEC_AFU_CTRL_TERM_PASID - OC_CAP) / 4] = 0;
+	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
+}
+#endif
+
 /* The same, but the process lives.  What the AFU uses stays as it is. */
 static void oc_detach_while_the_afu_goes_on(struct kunit *test)
 {
 	struct oc_test *ctx = oc_test(test);
 	struct ocxl_context *context = ctx->own.ctx;
 
+#if TREE < 612
 	oc_join(test);
+#endif
 	oc_forget();
 	oc.never_ends = true;
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), -EBUSY);
 	oc.never_ends = false;
 	KUNIT_EXPECT_EQ(test, oc_count(OC_CLEAR_CACHE), 0U);
 	KUNIT_EXPECT_TRUE(test, oc.spa[OC_PASID].software_state != 0);
+#if TREE < 612
 	oc_expect_cut_off(test);
+#endif
 
 	KUNIT_EXPECT_EQ(test, ocxl_link_remove_pe(oc.link, OC_PASID), 0);
 	ocxl_context_free(context);
@@ -1170,6 +1282,11 @@ static void oc_without_a_notifier(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, attached, -EINTR);
 	KUNIT_EXPECT_EQ(test, added, -EINTR);
+	/* To detach or remove it would follow pointers that were never set. */
+	if (!attached)
+		ctx->own.ctx = NULL;
+	if (!attached || !added)
+		return;
 	KUNIT_EXPECT_EQ(test, oc.events, 0U);
 	KUNIT_EXPECT_FALSE(test, oc.spa[OC_PASID].software_state);
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->context.copros), copros);
@@ -1177,11 +1294,13 @@ static void oc_without_a_notifier(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ocxl_link_remove_pe(oc.link, OC_PASID), -EINVAL);
 
 	KUNIT_EXPECT_EQ(test, oc_attach(&ctx->own), 0);
+	oc_assert_few_for_many(test);
 	oc_map(test, OC_BASE, 1);
 	KUNIT_EXPECT_EQ(test, vm_munmap(OC_BASE, PAGE_SIZE), 0);
 	oc_expect_all(test, 0, mm);
 }
 
+#if TREE < 612
 /* A link that does not answer */
 
 static void oc_link_never_answers(struct kunit *test)
@@ -1311,6 +1430,8 @@ static void oc_two_cpus_at_a_dead_link(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->other), 0);
 }
 
+#endif
+
 static struct kunit_case oc_cases[] = {
 	KUNIT_CASE(oc_munmap_of_pages),
 	KUNIT_CASE(oc_mprotect_of_pages),
@@ -1323,17 +1444,21 @@ static struct kunit_case oc_cases[] = {
 	KUNIT_CASE(oc_waits_until_it_is_done),
 	KUNIT_CASE(oc_two_cpus_at_once),
 	KUNIT_CASE(oc_nothing_for_a_link_that_snoops),
+#if TREE < 612
 	KUNIT_CASE(oc_attach_begins_with_a_flush),
+#endif
 	KUNIT_CASE(oc_detach_then_exit),
 	KUNIT_CASE(oc_exit_then_detach),
 	KUNIT_CASE(oc_exit_while_the_afu_goes_on),
 	KUNIT_CASE(oc_detach_while_the_afu_goes_on),
 	KUNIT_CASE(oc_without_a_notifier),
+#if TREE < 612
 	KUNIT_CASE(oc_link_never_answers),
 	KUNIT_CASE(oc_join_a_dead_link),
 	KUNIT_CASE(oc_device_is_gone_as_well),
 	KUNIT_CASE(oc_one_limit_for_a_flush),
 	KUNIT_CASE(oc_two_cpus_at_a_dead_link),
+#endif
 	{ }
 };
 
@@ -1374,8 +1499,10 @@ static void oc_exit(struct kunit *test)
 	oc.state = OC_AT_ONCE;
 	oc_detach(&ctx->own);
 	oc_detach(&ctx->other);
+#if TREE < 612
 	if (oc.link && oc.link->quarantined)
 		KUNIT_EXPECT_EQ(test, oc_replug(), 0);
+#endif
 	oc_leave();
 	/* A case that gave up took its thread, and the mm with it. */
 	if (ctx->own.mm && current->mm == ctx->own.mm) {
@@ -1412,8 +1539,13 @@ static int oc_suite_init(struct kunit_suite *suite)
 	unsigned int fn;
 
 	raw_spin_lock_init(&oc.lock);
+#if TREE < 703
 	hrtimer_init(&oc.hardware, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
 	oc.hardware.function = oc_hardware;
+#else
+	hrtimer_setup(&oc.hardware, oc_hardware, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_REL);
+#endif
 	if (!radix_enabled()) {
 		oc.missing = "not the radix MMU";
 		return 0;
