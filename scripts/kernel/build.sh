@@ -88,9 +88,7 @@ up_to_date() {
 
 # --- make -----------------------------------------------------------------
 
-# ccache makes paths relative to obj; __FILE__ is to be without them all the same.
-# -g1 has line numbers and what was inlined, and does not change the code.
-kmake=(make -C "$source" "O=$obj" "ARCH=$arch" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "KCFLAGS=-g1 -fmacro-prefix-map=../source/=")
+set_kmake "$obj"
 
 # --- configuration --------------------------------------------------------
 

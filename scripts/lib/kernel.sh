@@ -198,6 +198,14 @@ kbuild_environment() {
 	export CCACHE_NOHASHDIR=1
 }
 
+# set_kmake OBJECTS: kmake is how to make the kernel in build/source there. ccache makes paths relative
+# to OBJECTS; __FILE__ is to be without them all the same. -g1 has line numbers and what was inlined,
+# and does not change the code.
+set_kmake() {
+	# shellcheck disable=SC2034 # for those who source this
+	kmake=(make -C "$source" "O=$1" "ARCH=$arch" "CROSS_COMPILE=$cross" "CC=ccache ${cross}gcc" "KCFLAGS=-g1 -fmacro-prefix-map=../source/=")
+}
+
 count_objects() {
 	grep -cE '^  (CC|AS) ' "$1" || :
 }

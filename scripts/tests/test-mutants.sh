@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # test-mutants.sh: mutate.sh changes what it says and nothing else, on a program that runs;
-# mutants.sh says what became of each mutant, on stubs.
+# mutants.sh and source-mutants.sh say what became of each mutant, on stubs.
 # shellcheck disable=SC2016 # eval expands it
 set -u
 
@@ -210,6 +210,70 @@ test_mutants() {
 	check "a panic proves nothing, whatever failed before: status 1" gives 1 "unbootable: calls, one (call at one+0x1), no call: the kernel says 'Kernel panic'" mutants
 }
 
+# --- source-mutants.sh ----------------------------------------------------
+
+# A kernel of one file. A boot is good if a word of $work/good is in there; else, a case fails.
+source_stubs() {
+	stubs
+	list=$top/trees/6.1/mutants.source
+	touch "$top/configs/common.config" "$top/configs/x86_64.config"
+	mkdir -p "$BUILD/linux/mm"
+	printf '%s\n' 'int one(void)' '{' '	lock();' '	change();' '}' 'int two(void)' '{' '	change();' '}' >"$BUILD/linux/mm/x.c"
+	git -C "$BUILD/linux" init -q -b series
+	git -C "$BUILD/linux" add .
+	git -C "$BUILD/linux" commit -q -m kernel
+	git -C "$BUILD/linux" tag stock
+	# shellcheck disable=SC2016 # of the stub
+	script kernel/build.sh <<<'mkdir -p "$BUILD/kernels/series" "$BUILD/x86_64"; echo kernel >"$BUILD/kernels/series/vmlinux"'
+	# shellcheck disable=SC2016 # of the stub
+	stub make <<<'! grep "syntax error" "$2/mm/x.c" && cp "$2/mm/x.c" "${3#O=}/vmlinux"'
+	# shellcheck disable=SC2016 # of the stub
+	stub objcopy <<<'cp "$2" "$3"'
+}
+
+# fault EDIT [REASON]: the only one of the list, in one()
+fault() {
+	printf '%s\n' "lock mm/x.c one all:case_one" "no lock" "$1" ${2:+"= $2"} >"$list"
+}
+
+source_mutants() {
+	stubbed "$top/scripts/prove/source-mutants.sh" "$@"
+}
+
+# ends STATUS TEXT LAST: and the source is as it was
+ends() {
+	gives "$1" "$2" source_mutants && [ "$(tail -n 1 "$work/out")" = "$3" ] &&
+		cmp -s "$BUILD/linux/mm/x.c" "$BUILD/mutants-source/source/mm/x.c"
+}
+
+test_source_mutants() {
+	local list
+
+	source_stubs
+	fault '/lock\(/d'
+	check "a fault in the source for which a case fails is killed" ends 0 "killed case_one" "1 passed, 0 failed"
+	stub make <<<'exit 1'
+	check "what was found out is not found out again" ends 0 "killed case_one" "1 passed, 0 failed"
+	source_stubs
+	fault 's/lock\(\)/key()/'
+	echo 'key()' >"$work/good"
+	check "one that survives is named, and has failed" ends 1 "survived: lock, one() of mm/x.c, no lock" "0 passed, 1 failed"
+	fault 's/lock\(\)/key()/' "of what it is"
+	check "with a reason, it is equivalent" ends 0 "equivalent of what it is" "1 passed, 0 failed"
+	fault '/lock\(/d' "of what it is"
+	check "a reason for one that was killed is stale" ends 1 "killed all the same: lock, one() of mm/x.c, no lock: by case_one" "0 passed, 1 failed"
+	fault '/unlock\(/d'
+	check "an edit that no longer applies is broken" ends 1 "the edit changes 0 places in one of mm/x.c, not 1" "0 passed, 1 failed"
+	fault '/change\(/s/^/syntax error/'
+	check "so is one that does not build" ends 1 "does not build: syntax error" "0 passed, 1 failed"
+	sed -i 's/one all/three all/' "$list"
+	check "so is one in a function that is not there" ends 1 "mm/x.c has no function three" "0 passed, 1 failed"
+	check "a name that is not in the list is refused" fails_saying "'nobody' is neither a group" source_mutants nobody
+	sed -i 's/^lock/luck/' "$list"
+	check "a group that is not known is refused" fails_saying "'luck' of 'no lock' is no group" source_mutants
+}
+
 test_mutate
 test_mutants
+test_source_mutants
 finish
