@@ -33,6 +33,9 @@
 #include <linux/memremap.h>
 #endif
 #include <linux/migrate.h>
+#if TREE < 612
+#include <linux/mm_inline.h>
+#endif
 #include <linux/mman.h>
 #if TREE >= 612
 #include <linux/mmu_context.h>
@@ -580,6 +583,40 @@ static void mn_munmap_of_many_page_tables(struct kunit *test)
 	KUNIT_EXPECT_GT(test, mn_calls(test) - calls, 1UL);
 	mn_expect_clean(test);
 }
+
+#if TREE < 612
+/*
+ * One page table is freed, and that beside it stays: the range is that of the
+ * freed one, and the pages that were in the other.
+ */
+static void mn_munmap_beside_a_freed_table(struct kunit *test)
+{
+	unsigned long edge = TEST_BASE + PMD_SIZE, len = 4 * PAGE_SIZE;
+	unsigned long addr = edge - 2 * PAGE_SIZE, calls;
+
+	mn_prepare(test, addr - PAGE_SIZE, PAGE_SIZE + len);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr - PAGE_SIZE, PAGE_SIZE),
+			1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, addr,
+					       2 * PAGE_SIZE + PMD_SIZE), 0U);
+	mn_expect_clean(test);
+
+	/* The other way round. */
+	edge += 4 * PMD_SIZE;
+	addr = edge - 2 * PAGE_SIZE;
+	mn_prepare(test, addr, len + PAGE_SIZE);
+	calls = mn_calls(test);
+	KUNIT_EXPECT_EQ(test, vm_munmap(addr, len), 0);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr + len, PAGE_SIZE), 1U);
+	KUNIT_EXPECT_EQ(test, mn_calls_outside(test, calls, edge - PMD_SIZE,
+					       PMD_SIZE + 2 * PAGE_SIZE), 0U);
+	mn_expect_clean(test);
+}
+#endif
 
 static int mn_pfn_mmap(struct file *file, struct vm_area_struct *vma)
 {
@@ -2844,6 +2881,94 @@ static void mn_gather_zaps(struct kunit *test, struct mmu_gather *tlb,
 	mmap_read_unlock(mm);
 }
 
+#if TREE < 612
+/* What holds for the mm when a subscriber is called. */
+struct mn_state_check {
+	struct mmu_notifier mn;
+	u64 flushes;		/* of the CPUs, until the last call */
+	unsigned int calls;
+	unsigned int early;	/* before the CPUs were flushed */
+	unsigned int settled;	/* when no flush was pending any more */
+	unsigned int unlocked;	/* without mmap_lock */
+};
+
+/* A number that a flush of the CPUs changes. */
+static u64 mn_cpu_flushes(struct mm_struct *mm, u64 last)
+{
+#ifdef CONFIG_X86
+	return atomic64_read(&mm->context.tlb_gen);
+#else
+	return last + 1;
+#endif
+}
+
+static void mn_check_state(struct mmu_notifier *mn, struct mm_struct *mm,
+			   unsigned long start, unsigned long end)
+{
+	struct mn_state_check *check = container_of(mn, struct mn_state_check,
+						    mn);
+	u64 flushes = mn_cpu_flushes(mm, check->flushes);
+
+	check->calls++;
+	check->early += flushes == check->flushes;
+	check->flushes = flushes;
+	check->settled += !mm_tlb_flush_pending(mm);
+	check->unlocked += !rwsem_is_locked(&mm->mmap_lock);
+}
+
+static const struct mmu_notifier_ops mn_state_check_ops = {
+	.invalidate_range = mn_check_state,
+};
+
+/*
+ * A gather is pending until the device has lost what it changed: others that
+ * find the entry changed look at that.  And the CPUs are flushed first.
+ */
+static void mn_flushed_while_it_is_pending(struct kunit *test)
+{
+	static const enum mn_inner what[] = {
+		MN_DONTNEED, MN_PROTECT, MN_UNMAP,
+	};
+	struct mn_state_check check = { .mn.ops = &mn_state_check_ops };
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&check.mn, mm), 0);
+	for (i = 0; i < ARRAY_SIZE(what); i++, addr += PMD_SIZE) {
+		mn_prepare(test, addr, len);
+		check.flushes = mn_cpu_flushes(mm, 0);
+		check.calls = 0;
+		KUNIT_EXPECT_EQ(test, mn_inner(mm, what[i], addr, len), 0);
+		KUNIT_EXPECT_GE_MSG(test, check.calls, 1U, "operation %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, check.settled, 0U, "operation %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, check.early, 0U, "operation %u", i);
+	}
+	mmu_notifier_unregister(&check.mn, mm);
+	mn_expect_clean(test);
+}
+
+/* Whoever registers holds mmap_lock: no flush is between that and its call. */
+static void mn_flushed_before_mmap_lock_is_dropped(struct kunit *test)
+{
+	struct mn_state_check check = { .mn.ops = &mn_state_check_ops };
+	unsigned long addr = TEST_BASE, len = 4 * PAGE_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_child child = { };
+
+	mn_prepare(test, addr, len);
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&check.mn, mm), 0);
+	check.flushes = mn_cpu_flushes(mm, 0);
+	KUNIT_EXPECT_EQ(test, mn_fork(&child), 0);
+	KUNIT_EXPECT_EQ(test, check.calls, 1U);
+	KUNIT_EXPECT_EQ(test, check.early, 0U);
+	KUNIT_EXPECT_EQ(test, check.unlocked, 0U);
+	mn_child_leave(&child);
+	mmu_notifier_unregister(&check.mn, mm);
+	mn_expect_clean(test);
+}
+#endif
+
 /* What is zapped already is not there for the inner one, but for the device. */
 static void mn_nested_gather_finds_nothing(struct kunit *test)
 {
@@ -3138,6 +3263,9 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_munmap_of_a_part),
 	KUNIT_CASE(mn_munmap_of_many_pages),
 	KUNIT_CASE(mn_munmap_of_many_page_tables),
+#if TREE < 612
+	KUNIT_CASE(mn_munmap_beside_a_freed_table),
+#endif
 	KUNIT_CASE(mn_pfn_mapping),
 	KUNIT_CASE(mn_madvise_dontneed),
 	KUNIT_CASE(mn_zap_of_a_process_on_no_cpu),
@@ -3198,6 +3326,10 @@ static struct kunit_case mn_site_cases[] = {
 	KUNIT_CASE(mn_reclaimed_huge_page_across_page_tables),
 	KUNIT_CASE(mn_migrated_in_small_pieces),
 	KUNIT_CASE(mn_flushed_before_the_lock_is_dropped),
+#if TREE < 612
+	KUNIT_CASE(mn_flushed_while_it_is_pending),
+	KUNIT_CASE(mn_flushed_before_mmap_lock_is_dropped),
+#endif
 #if TREE < 612
 	KUNIT_CASE(mn_write_granted_to_a_device),
 #endif
@@ -4155,6 +4287,77 @@ static void mn_top_level_changes_at_the_first_bind(struct kunit *test)
 	set_cpus_allowed_ptr(current, cpu_possible_mask);
 	KUNIT_EXPECT_EQ(test, differs, 0U);
 }
+
+/* Whoever asks for the page table of devices. */
+struct mn_first {
+	struct mm_struct *mm;
+	pgd_t *pgd;
+	struct completion done;
+};
+
+static int mn_work_first(void *data)
+{
+	struct mn_first *first = data;
+
+	first->pgd = mm_device_pgd(first->mm);
+	kthread_complete_and_exit(&first->done, 0);
+}
+
+/* Two devices come at once: both have found no page table when one makes it. */
+static void mn_top_level_for_two_at_once(struct kunit *test)
+{
+	struct mm_struct *mm = mn_test(test)->mm;
+	struct mn_first first[2];
+	struct task_struct *task;
+	unsigned int i, ms;
+
+	if (!IS_ENABLED(CONFIG_ARCH_HAS_DEVICE_PGD))
+		kunit_skip(test, "devices have the page table of the CPUs");
+	mmap_write_lock(mm);
+	for (i = 0; i < ARRAY_SIZE(first); i++) {
+		first[i] = (struct mn_first){ .mm = mm };
+		init_completion(&first[i].done);
+		task = kthread_create(mn_work_first, &first[i], "mn_first/%u",
+				      i);
+		KUNIT_ASSERT_FALSE(test, IS_ERR(task));
+		get_task_struct(task);
+		wake_up_process(task);
+		for (ms = 0; ms < 10000 &&
+		     READ_ONCE(task->__state) != TASK_UNINTERRUPTIBLE; ms++)
+			msleep(1);
+		KUNIT_EXPECT_LT(test, ms, 10000U);
+		put_task_struct(task);
+	}
+	mmap_write_unlock(mm);
+	for (i = 0; i < ARRAY_SIZE(first); i++)
+		wait_for_completion(&first[i].done);
+	KUNIT_EXPECT_NOT_NULL(test, first[0].pgd);
+	KUNIT_EXPECT_PTR_EQ(test, first[0].pgd, first[1].pgd);
+	KUNIT_EXPECT_PTR_EQ(test, first[0].pgd, mm_device_pgd(mm));
+}
+
+/* With a reference of its own, the page shows that the other one has gone. */
+static void mn_top_level_is_freed(struct kunit *test)
+{
+	struct mm_struct *mm;
+	struct page *page;
+	pgd_t *pgd;
+
+	if (!IS_ENABLED(CONFIG_ARCH_HAS_DEVICE_PGD))
+		kunit_skip(test, "devices have the page table of the CPUs");
+	mm = mn_new_mm();
+	KUNIT_ASSERT_NOT_NULL(test, mm);
+	pgd = mm_device_pgd(mm);
+	if (!pgd)
+		mmput(mm);
+	KUNIT_ASSERT_NOT_NULL(test, pgd);
+	page = virt_to_page(pgd);
+	get_page(page);
+	KUNIT_EXPECT_EQ(test, page_count(page), 2);
+	mmput(mm);
+	KUNIT_EXPECT_EQ(test, page_count(page), 1);
+	put_page(page);
+}
 #endif
 
 static struct kunit_case mn_api_cases[] = {
@@ -4193,6 +4396,8 @@ static struct kunit_case mn_api_cases[] = {
 #if TREE < 612
 	KUNIT_CASE(mn_top_level_of_a_child),
 	KUNIT_CASE(mn_top_level_changes_at_the_first_bind),
+	KUNIT_CASE(mn_top_level_for_two_at_once),
+	KUNIT_CASE(mn_top_level_is_freed),
 #endif
 	{ }
 };
