@@ -279,13 +279,13 @@ boot_surely() {
 	echo "$result"
 }
 
-# The case, the suite, the selftest: until one notices.
+# The case, the suite, the selftest, if the list does not say that none can: until one notices.
 notice() {
 	local result=survived$'\t'
 
 	[ -z "$name" ] || result=$(boot_surely "$suite" "$name")
 	[[ $result != survived* ]] || result=$(boot_surely "$suite" "")
-	[[ $result != survived* || $suite != all ]] || result=$(boot_surely user "")
+	[[ $result != survived* || $suite != all || -n $reason ]] || result=$(boot_surely user "")
 	echo "$result"
 }
 

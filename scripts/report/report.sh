@@ -622,7 +622,7 @@ sections() {
 		"show_$show"
 		echo '</section>'
 	done
-	for show in "atomics:Atomic accesses:make bench" "size:Size of the kernel:make bench" "scale:More CPUs:make bench"; do
+	for show in "mutants-source:Mutants of the source:make mutants SOURCE=1" "atomics:Atomic accesses:make bench" "size:Size of the kernel:make bench" "scale:More CPUs:make bench"; do
 		IFS=: read -r name title command <<<"$show"
 		show_other "$name" "$title" "$command"
 		echo '</section>'
