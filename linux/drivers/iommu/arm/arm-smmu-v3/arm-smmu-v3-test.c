@@ -1049,6 +1049,74 @@ static void v3_completion_never_comes(struct kunit *test)
 	v3_expect_flush(test, V3_BASE + 2 * PAGE_SIZE, PAGE_SIZE, &flush);
 }
 
+/* The SMMU may have translations of that ASID, and does not drop them. */
+static void v3_bind_cannot_flush(struct kunit *test)
+{
+	struct v3_test *ctx = v3_test(test);
+	struct iommu_sva *handle;
+
+	v3_unbind(ctx);
+	v3_enable_commands(false);
+	handle = arm_smmu_sva_bind(v3.dev, ctx->mm, NULL);
+	v3_enable_commands(true);
+	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(handle), -ETIMEDOUT);
+	if (!IS_ERR(handle))
+		arm_smmu_sva_unbind(handle);
+	KUNIT_EXPECT_FALSE(test, V3_CD_V(v3_descriptor(ctx->want.ssid, 0)));
+	KUNIT_EXPECT_FALSE(test, mm_has_secondary_tlb(ctx->mm));
+
+	ctx->handle = arm_smmu_sva_bind(v3.dev, ctx->mm, NULL);
+	if (IS_ERR(ctx->handle))
+		ctx->handle = NULL;
+	KUNIT_EXPECT_NOT_NULL(test, ctx->handle);
+}
+
+/* Of two devices of a domain, the first one cannot be cut off. */
+static void v3_device_that_cannot_be_cut_off(struct kunit *test)
+{
+	struct arm_smmu_master *master;
+	struct arm_smmu_domain *domain;
+
+	domain = kunit_kzalloc(test, sizeof(*domain), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, domain);
+	master = kunit_kcalloc(test, 2, sizeof(*master), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, master);
+	spin_lock_init(&domain->devices_lock);
+	INIT_LIST_HEAD(&domain->devices);
+	master[0].dev = v3.smmu->dev;	/* it is not on PCI */
+	master[1].dev = v3.dev;
+	list_add_tail(&master[0].domain_head, &domain->devices);
+	list_add_tail(&master[1].domain_head, &domain->devices);
+	pci_set_master(to_pci_dev(v3.dev));
+	arm_smmu_sva_quarantine(domain, 1, V3_BASE, PAGE_SIZE, -ETIMEDOUT);
+	KUNIT_EXPECT_FALSE(test, v3_is_master());
+	KUNIT_EXPECT_FALSE(test, domain->quarantined);
+
+	list_del(&master[0].domain_head);
+	arm_smmu_sva_quarantine(domain, 1, V3_BASE, PAGE_SIZE, -ETIMEDOUT);
+	KUNIT_EXPECT_TRUE(test, domain->quarantined);
+	v3_replug(test);
+}
+
+/* Nothing is flushed for that domain. */
+static void v3_newcomer_in_quarantine(struct kunit *test)
+{
+	pci_set_master(to_pci_dev(v3.dev));
+	v3_unbind(v3_test(test));
+	arm_smmu_master_disable_sva(v3.master);
+	v3.master->ssid_bits = 0;
+	iommu_detach_device(&v3.domain->domain, v3.dev);
+	v3.domain->quarantined = true;
+	v3.master->ssid_bits = V3_SSID_BITS;
+	KUNIT_EXPECT_EQ(test, iommu_attach_device(&v3.domain->domain, v3.dev),
+			0);
+	KUNIT_EXPECT_EQ(test, arm_smmu_master_enable_sva(v3.master), 0);
+	KUNIT_EXPECT_TRUE(test, pci_is_quarantined(to_pci_dev(v3.dev)));
+	KUNIT_EXPECT_FALSE(test, v3_is_master());
+	KUNIT_EXPECT_TRUE(test, v3.domain->quarantined);
+	v3_replug(test);
+}
+
 /*
  * What it costs, as a table.  With ATS, a device has cached V3_WARM pages in its
  * ATC; without, the SMMU has.  What is left of them is of interest as well.
@@ -1600,6 +1668,9 @@ static struct kunit_case v3_cases[] = {
 	KUNIT_CASE(v3_exit_then_unbind),
 	KUNIT_CASE(v3_unbind_waits_for_callbacks),
 	KUNIT_CASE(v3_completion_never_comes),
+	KUNIT_CASE(v3_bind_cannot_flush),
+	KUNIT_CASE(v3_device_that_cannot_be_cut_off),
+	KUNIT_CASE(v3_newcomer_in_quarantine),
 	KUNIT_CASE(v3_what_it_costs),
 	KUNIT_CASE(v3_what_a_stop_costs),
 	{ }
