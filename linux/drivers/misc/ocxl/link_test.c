@@ -1376,6 +1376,20 @@ static void oc_join_a_dead_link(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
 }
 
+/* Its driver has gone, and another one can have the function. */
+static void oc_function_that_has_left(struct kunit *test)
+{
+	struct oc_test *ctx = oc_test(test);
+
+	oc_join(test);
+	ocxl_link_release(oc.dev[--oc.joined], oc.link);
+	oc.state = OC_DEAD;
+	oc_flush(&ctx->own, OC_BASE, OC_BASE + PAGE_SIZE);
+	KUNIT_EXPECT_TRUE(test, pci_is_quarantined(oc.dev[0]));
+	KUNIT_EXPECT_FALSE(test, pci_is_quarantined(oc.dev[1]));
+	KUNIT_EXPECT_EQ(test, oc_detach(&ctx->own), 0);
+}
+
 /* There is nothing to disable, but nobody waits again. */
 static void oc_device_is_gone_as_well(struct kunit *test)
 {
@@ -1455,6 +1469,7 @@ static struct kunit_case oc_cases[] = {
 #if TREE < 612
 	KUNIT_CASE(oc_link_never_answers),
 	KUNIT_CASE(oc_join_a_dead_link),
+	KUNIT_CASE(oc_function_that_has_left),
 	KUNIT_CASE(oc_device_is_gone_as_well),
 	KUNIT_CASE(oc_one_limit_for_a_flush),
 	KUNIT_CASE(oc_two_cpus_at_a_dead_link),
