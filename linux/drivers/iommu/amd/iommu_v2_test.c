@@ -117,10 +117,11 @@ static void v2_freed(void *ignore, unsigned long call_site, const void *ptr)
 
 struct v2_function {
 	bool present;
-	int devcap2;		/* where to find the registers to change */
+	int devsta, devcap2;	/* where to find the registers to change */
 	int last_cap;
 	u32 caps[V2_CAPS];	/* the PRI and the PASID capability */
 	bool stuck;		/* stays a bus master */
+	unsigned int pending;	/* how often it says that requests are under way */
 };
 
 static struct {
@@ -146,6 +147,13 @@ static int v2_config_read(struct pci_bus *bus, unsigned int devfn, int where,
 	u32 *reg = v2_cap_reg(devfn, where), dword;
 	int pos = where & ~3, ret;
 
+	if (!PCI_SLOT(devfn) && fn->pending && where == fn->devsta) {
+		if (fn->pending != UINT_MAX)
+			fn->pending--;
+		ret = v2.ops->read(bus, devfn, where, size, val);
+		*val |= PCI_EXP_DEVSTA_TRPND;
+		return ret;
+	}
 	if (PCI_SLOT(devfn) || !fn->present ||
 	    (!reg && pos != fn->last_cap && pos != fn->devcap2))
 		return v2.ops->read(bus, devfn, where, size, val);
@@ -200,6 +208,7 @@ static void v2_add_function(struct pci_dev *pdev)
 		pci_read_config_dword(pdev, pos, &header);
 		pos = PCI_EXT_CAP_NEXT(header);
 	}
+	fn->devsta = pdev->pcie_cap + PCI_EXP_DEVSTA;
 	fn->devcap2 = pdev->pcie_cap + PCI_EXP_DEVCAP2;
 	memset(fn->caps, 0, sizeof(fn->caps));
 	fn->caps[0] = PCI_EXT_CAP_ID_PRI | 1 << 16 | V2_PASID_CAP << 20;
@@ -955,6 +964,21 @@ static void v2_drop_lazy_references(void)
 	mmput(other);
 }
 
+/* A thread that ends drops the mm_struct a little later. */
+static int v2_settled(const atomic_t *count)
+{
+	unsigned int tries = 100, same = 0;
+	int now, last = atomic_read(count);
+
+	while (same < 4 && --tries) {
+		usleep_range(1000, 2000);
+		now = atomic_read(count);
+		same = now == last ? same + 1 : 0;
+		last = now;
+	}
+	return last;
+}
+
 static void v2_count(struct v2_test *ctx, struct v2_census *now)
 {
 	struct iommu_group *group;
@@ -964,7 +988,7 @@ static void v2_count(struct v2_test *ctx, struct v2_census *now)
 	flush_workqueue(iommu_wq);
 	v2_drop_lazy_references();
 	now->users = atomic_read(&ctx->grabbed->mm_users);
-	now->grabbed = atomic_read(&ctx->grabbed->mm_count);
+	now->grabbed = v2_settled(&ctx->grabbed->mm_count);
 	now->references = v2_references(ctx);
 	now->domains = bitmap_weight(amd_iommu_pd_alloc_bitmap, MAX_DOMAIN_ID);
 	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
@@ -2582,6 +2606,26 @@ static void v2_device_that_cannot_be_cut_off(struct kunit *test)
 	v2_leave_quarantine(test);
 }
 
+/* Reads of memory that are under way are waited for, but not for ever. */
+static void v2_device_that_does_not_come_to_rest(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+
+	v2_map_small(test, PMD_SIZE);
+	v2.fn[0].pending = UINT_MAX;
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_4K, SZ_4K), 0);
+	KUNIT_EXPECT_FALSE(test, ctx->domain->quarantined);
+
+	v2.fn[0].pending = 10;
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + SZ_8K, SZ_4K), 0);
+	KUNIT_EXPECT_EQ(test, v2.fn[0].pending, 0U);
+	KUNIT_EXPECT_TRUE(test, ctx->domain->quarantined);
+	v2.fn[0].pending = 0;
+	v2_expect_quarantine(test, ctx->pdev);
+	v2_leave_quarantine(test);
+}
+
 /*
  * The IOMMU may keep what was not flushed while its devices were cut off.  Who
  * joins them and cannot be cut off, does not get their domain.
@@ -3633,6 +3677,7 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_bind_cannot_flush),
 	KUNIT_CASE(v2_unbind_cannot_flush),
 	KUNIT_CASE(v2_device_that_cannot_be_cut_off),
+	KUNIT_CASE(v2_device_that_does_not_come_to_rest),
 	KUNIT_CASE(v2_newcomer_that_cannot_be_cut_off),
 	KUNIT_CASE(v2_remove_while_iommu_is_silent),
 	KUNIT_CASE(v2_command_buffer_wraps),
