@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# initrd.sh [-s | -f | -p PROGRAM.c] [FILE]
+# initrd.sh [-k STATE] [-s | -f | -p PROGRAM.c] [FILE]
 #
 # Makes FILE, build/guest/initrd.cpio by default, for boot.sh -i: init.c and the
-# selftests of the series, linked statically, and the modules that build.sh has made. The
+# selftests of the series, linked statically, and the modules that build.sh has made for it, or for STATE. The
 # sources of the selftests are those of the branch series in build/linux. With -p,
 # PROGRAM.c runs instead of them, without modules; with -f, mmu_notifier_fuzz.c of the series.
 set -eu -o pipefail
@@ -13,12 +13,18 @@ set -eu -o pipefail
 # shellcheck source=scripts/lib/kernel.sh
 . "$(dirname "$0")/../lib/kernel.sh"
 
+state=series
 program=
 shell=
 pattern='*_test.c'
+if [ "${1:-}" = -k ]; then
+	state=${2:-}
+	[ -n "$state" ] || die "-k needs a state; usage: initrd.sh [-k STATE] [-s | -f | -p PROGRAM.c] [FILE]"
+	shift 2
+fi
 if [ "${1:-}" = -p ]; then
 	program=${2:-}
-	[ -f "$program" ] || die "there is no program '$program'; usage: initrd.sh [-s | -f | -p PROGRAM.c] [FILE]"
+	[ -f "$program" ] || die "there is no program '$program'; usage: initrd.sh [-k STATE] [-s | -f | -p PROGRAM.c] [FILE]"
 	shift 2
 elif [ "${1:-}" = -s ]; then
 	shell=$scripts/kernel/shell
@@ -30,7 +36,7 @@ fi
 out=$(absolute "${1:-$BUILD/guest/initrd.cpio}")
 cc=${cross}gcc
 stamp=$out.stamp
-modules=$(kernel_dir series)/modules
+modules=$(kernel_dir "$state")/modules
 selftests=tools/testing/selftests
 sources=(
 	"$selftests/mmu_notifier"

@@ -24,7 +24,6 @@ set -eu
 . "$(dirname "$0")/../lib/kernel.sh"
 
 work=$BUILD/debug
-initrd=$BUILD/guest/initrd-$arch.cpio
 suite=secondary_tlb_mistakes
 passed=0
 failed=0
@@ -110,9 +109,11 @@ quiet_fuzz() { # KERNEL
 }
 
 silent() { # KERNEL
+	local initrd=$BUILD/guest/$1-$arch.cpio
+
 	"$scripts/kernel/build.sh" "series-$1"
-	"$scripts/kernel/initrd.sh" "$initrd"
-	result "silent: $1: mmu_notifier_* and the selftest" quiet "$1" "$work/$1-suites.log" -i "$initrd" 'kunit.filter_glob=mmu_notifier*'
+	"$scripts/kernel/initrd.sh" -k "series-$1" "$initrd"
+	result "silent: $1: mmu_notifier_* and the selftest" quiet "$1" "$work/$1-suites.log" -i "$initrd" srcutree.convert_to_big=1 'kunit.filter_glob=mmu_notifier*'
 	result "silent: $1: amd_iommu_v2" quiet "$1" "$work/$1-amd.log" -a 2 iommu=pt 'kunit.filter_glob=amd_iommu_v2*'
 	result "silent: $1: the fuzz" quiet_fuzz "$1"
 }
