@@ -22,7 +22,7 @@ help:
 	@echo 'make sites     CPU TLB flushes, and which tests execute them       scripts/prove/reach.sh'
 	@echo 'make mutants   faults in the kernel: which test finds each         scripts/prove/mutants.sh'
 	@echo 'make fuzz      random operations, and a device that watches         scripts/prove/fuzz.sh'
-	@echo 'make debug     kernels that complain: lockdep, KASAN and others    scripts/prove/debug.sh'
+	@echo 'make debug     a kernel that complains: lockdep and others         scripts/prove/debug.sh'
 	@echo 'make check     each patch by itself, on four architectures         scripts/prove/check.sh'
 	@echo 'make workload  mm selftests of the kernel, and stress-ng           scripts/prove/workload.sh'
 	@echo 'make model     the argument about gathers that meet, by Spin       scripts/prove/model.sh'
