@@ -688,37 +688,6 @@ static void mn_madvise_dontneed(struct kunit *test)
 	mn_expect_clean(test);
 }
 
-/* No CPU has anything to flush if the process runs on none. */
-static void mn_zap_of_a_process_on_no_cpu(struct kunit *test)
-{
-	unsigned long addr = TEST_BASE, len = 6 * PAGE_SIZE;
-	struct mm_struct *mm = mn_test(test)->mm, *other = mn_new_mm();
-#ifdef CONFIG_RISCV
-	static struct cpumask cpus;
-#endif
-
-	KUNIT_ASSERT_NOT_NULL(test, other);
-	mn_prepare(test, addr, len);
-	kthread_unuse_mm(mm);
-	kthread_use_mm(other);
-#ifdef CONFIG_RISCV
-	/* A switch of processes does this on CPUs without ASIDs. */
-	cpumask_copy(&cpus, mm_cpumask(mm));
-	cpumask_clear(mm_cpumask(mm));
-#endif
-	/* As process_madvise() does. */
-	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_DONTNEED), 0);
-	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
-#ifdef CONFIG_RISCV
-	cpumask_copy(mm_cpumask(mm), &cpus);
-	flush_tlb_mm(mm);
-#endif
-	kthread_unuse_mm(other);
-	mmput(other);
-	kthread_use_mm(mm);
-	mn_expect_clean(test);
-}
-
 /* As drivers do that take pages back. */
 static void mn_zap_page_range(struct kunit *test)
 {
@@ -3290,7 +3259,6 @@ static struct kunit_case mn_site_cases[] = {
 #endif
 	KUNIT_CASE(mn_pfn_mapping),
 	KUNIT_CASE(mn_madvise_dontneed),
-	KUNIT_CASE(mn_zap_of_a_process_on_no_cpu),
 	KUNIT_CASE(mn_zap_page_range),
 	KUNIT_CASE(mn_mprotect_down_and_up),
 	KUNIT_CASE(mn_fork_write_protects),
