@@ -3110,6 +3110,13 @@ static void mn_page_tables_freed(struct kunit *test)
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, vm_munmap(addr, PAGE_SIZE), 0);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, MN_GATHER_FLUSHES);
+#if TREE < 612
+	/* It was the only page: up to the top level, the tables go. */
+	if (IS_ENABLED(CONFIG_X86))
+		KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls,
+						    ALIGN_DOWN(addr, PGDIR_SIZE),
+						    PGDIR_SIZE), 1U);
+#endif
 	mn_expect_clean(test);
 }
 
@@ -4350,10 +4357,88 @@ static void mn_top_level_is_freed(struct kunit *test)
 }
 #endif
 
+#if TREE < 612
+/* A callback that goes on until it is let go. */
+struct mn_stay {
+	struct mmu_notifier mn;
+	struct mm_struct *mm;
+	unsigned long addr;
+	bool entered, leave;
+	struct completion unmapped, unregistered;
+};
+
+static void mn_stays(struct mmu_notifier *mn, struct mm_struct *mm,
+		     unsigned long start, unsigned long end)
+{
+	struct mn_stay *stay = container_of(mn, struct mn_stay, mn);
+
+	WRITE_ONCE(stay->entered, true);
+	while (!READ_ONCE(stay->leave))
+		cpu_relax();
+}
+
+static const struct mmu_notifier_ops mn_stay_ops = {
+	.invalidate_range = mn_stays,
+};
+
+static int mn_work_unmap(void *data)
+{
+	struct mn_stay *stay = data;
+
+	kthread_use_mm(stay->mm);
+	vm_munmap(stay->addr, PAGE_SIZE);
+	kthread_unuse_mm(stay->mm);
+	kthread_complete_and_exit(&stay->unmapped, 0);
+}
+
+static int mn_work_unregister(void *data)
+{
+	struct mn_stay *stay = data;
+
+	mmu_notifier_unregister(&stay->mn, stay->mm);
+	kthread_complete_and_exit(&stay->unregistered, 0);
+}
+
+/* Whoever has unregistered can free what the callback uses. */
+static void mn_unregister_waits_for_callbacks(struct kunit *test)
+{
+	struct mn_stay stay = {
+		.mn.ops = &mn_stay_ops,
+		.mm = mn_test(test)->mm,
+		.addr = TEST_BASE + PUD_SIZE,
+	};
+	struct task_struct *unmap, *unregister;
+	unsigned int tries;
+
+	if (num_online_cpus() < 2)
+		kunit_skip(test, "one CPU only");
+	init_completion(&stay.unmapped);
+	init_completion(&stay.unregistered);
+	KUNIT_ASSERT_EQ(test, mn_map_at(stay.addr, PAGE_SIZE, 0), stay.addr);
+	KUNIT_ASSERT_EQ(test, mn_write(stay.addr, PAGE_SIZE), 0);
+	unmap = kthread_create(mn_work_unmap, &stay, "mn_unmap");
+	unregister = kthread_create(mn_work_unregister, &stay, "mn_unregister");
+	KUNIT_ASSERT_FALSE(test, IS_ERR(unmap));
+	KUNIT_ASSERT_FALSE(test, IS_ERR(unregister));
+	KUNIT_ASSERT_EQ(test, mmu_notifier_register(&stay.mn, stay.mm), 0);
+	wake_up_process(unmap);
+	for (tries = 0; tries < 10000 && !READ_ONCE(stay.entered); tries++)
+		usleep_range(1000, 2000);
+	KUNIT_EXPECT_TRUE(test, stay.entered);
+	wake_up_process(unregister);
+	msleep(100);
+	KUNIT_EXPECT_FALSE(test, completion_done(&stay.unregistered));
+	WRITE_ONCE(stay.leave, true);
+	wait_for_completion(&stay.unmapped);
+	wait_for_completion(&stay.unregistered);
+}
+#endif
+
 static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_register_and_unregister),
 #if TREE < 612
 	KUNIT_CASE(mn_register_with_a_signal),
+	KUNIT_CASE(mn_unregister_waits_for_callbacks),
 #endif
 	KUNIT_CASE(mn_register_while_killed),
 	KUNIT_CASE(mn_each_subscriber_once),

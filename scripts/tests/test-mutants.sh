@@ -252,6 +252,7 @@ test_source_mutants() {
 	source_stubs
 	fault '/lock\(/d'
 	check "a fault in the source for which a case fails is killed" ends 0 "killed case_one" "1 passed, 0 failed"
+	check "make test gets a line for it" gives 0 "ok - source mutant one (no lock): killed by case_one" source_mutants -t 1
 	stub make <<<'exit 1'
 	check "what was found out is not found out again" ends 0 "killed case_one" "1 passed, 0 failed"
 	source_stubs
