@@ -1,60 +1,102 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a driver sees of the toy device.  Of real hardware these would be
- * registers and commands.
+ * The toy device as its manual would describe it: an IOMMU and a device with
+ * ATS and PRI in one.  It has an IOTLB, which it fills by walks of the page
+ * table, and an ATC (address translation cache), which it fills from the IOTLB.
+ *
+ * Commands are executed whatever else the device waits for.  It may execute a
+ * command without TOY_FENCE before those in front of it.
+ *
+ * An access for which there is no translation, or one that forbids a write, is
+ * a page request.  It waits until TOY_RESPOND has its tag, and is then tried
+ * again.  A translation that forbids a write is reported without another walk.
  */
 #ifndef _SAMPLES_TOY_DEVICE_H
 #define _SAMPLES_TOY_DEVICE_H
 
-#include <linux/atomic.h>
-#include <linux/spinlock.h>
+#include <linux/bits.h>
 #include <linux/types.h>
 
-#define TOY_ENTRIES	64
+#define TOY_NR_DEVICES	2
+#define TOY_NR_COMMANDS	64	/* in the ring */
+#define TOY_NR_REQUESTS	64	/* in the ring; no more can wait for a response */
+#define TOY_NR_PASIDS	64
 
-struct page;
-
-struct toy_entry {
-	unsigned long addr;
-	struct page *page;
+enum toy_register {
+	TOY_CONTROL,		/* TOY_ENABLE, or 0: no access to memory */
+	TOY_MEMORY,		/* physical address of struct toy_memory */
+	TOY_TAIL,		/* doorbell: commands written, ever */
+	TOY_REQUEST_TAIL,	/* page requests written, ever */
 };
+
+#define TOY_ENABLE	BIT(0)
+
+enum toy_op {
+	/* Drop what was loaded for @pasid and addresses in [@first, @last]. */
+	TOY_FLUSH_IOTLB,
+	TOY_FLUSH_ATC,
+	/*
+	 * Begin no access for @pasid, whose context is no longer valid, and
+	 * write no more page requests.  Accesses that wait for a response go
+	 * on when they have it, up to the next TOY_FLUSH_IOTLB.
+	 */
+	TOY_STOP,
+	/* The page request with tag @first was handled, or, if @last, failed. */
+	TOY_RESPOND,
+	/* Write @last to toy_memory.done. */
+	TOY_COMPLETE,
+
+	TOY_FENCE = BIT(15),	/* or'ed to one of these */
+};
+
+struct toy_command {
+	__le32 op;
+	__le32 pasid;
+	__le64 first;
+	__le64 last;
+};
+
+struct toy_request {
+	__le32 pasid;
+	__le16 tag;
+	__le16 write;
+	__le64 addr;
+};
+
+#define TOY_VALID	BIT_ULL(0)
 
 /**
- * struct toy_context - the state that the device has for one address space
- * @lock: held by the device while it uses what is below
- * @running: the device may walk the page table
- * @flushes: how many flushes there were
- * @tlb: what the device has loaded; it holds no references to pages
+ * struct toy_memory - what driver and device share
+ * @commands: written by the driver, then counted in TOY_TAIL
+ * @requests: written by the device, then counted in TOY_REQUEST_TAIL
+ * @contexts: for each PASID, the physical address of the page table, and
+ *	TOY_VALID
+ * @done: written by TOY_COMPLETE
  */
-struct toy_context {
-	spinlock_t lock;	/* for all below */
-	bool running;
-	unsigned long flushes;
-	struct toy_entry tlb[TOY_ENTRIES];
+struct toy_memory {
+	struct toy_command commands[TOY_NR_COMMANDS];
+	struct toy_request requests[TOY_NR_REQUESTS];
+	__le64 contexts[TOY_NR_PASIDS];
+	__le32 done;
 };
 
-/**
- * struct toy_statistics - what all contexts did, and do
- * @running: contexts that may walk a page table
- * @reads: reads of memory
- * @walks: walks for them: translations that were not in the TLB
- * @discarded: walks whose result was thrown away, as there was a flush
+struct platform_device;
+struct toy_hw;
+
+/* In the place of devm_platform_ioremap_resource(). */
+struct toy_hw *toy_hw_map(struct platform_device *pdev);
+
+/* Ordered against memory as readq() and writeq() are. */
+u64 toy_hw_read(struct toy_hw *hw, enum toy_register reg);
+void toy_hw_write(struct toy_hw *hw, enum toy_register reg, u64 value);
+
+/*
+ * What a process does without the driver if the device has a portal (ENQCMD):
+ * it has the device copy from or to @addr in its address space, and waits.
  */
-struct toy_statistics {
-	atomic_t running;
-	atomic_t reads;
-	atomic_t walks;
-	atomic_t discarded;
-};
-
-extern struct toy_statistics toy_statistics;
-
-void toy_device_init(struct toy_context *context);
-void toy_device_start(struct toy_context *context);
-void toy_device_stop(struct toy_context *context);
-void toy_device_flush(struct toy_context *context, unsigned long start,
-		      unsigned long last);
-int toy_device_read(struct toy_context *context, unsigned long addr, void *to,
-		    size_t len);
+ssize_t toy_portal_read(struct toy_hw *hw, u32 pasid, char __user *to,
+			size_t len, loff_t *addr);
+ssize_t toy_portal_write(struct toy_hw *hw, u32 pasid, const char __user *from,
+			 size_t len, loff_t *addr);
 
 #endif /* _SAMPLES_TOY_DEVICE_H */

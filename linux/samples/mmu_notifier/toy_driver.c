@@ -1,59 +1,345 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A driver of hardware that shares the page table of a process, and has a TLB
- * of its own: how it uses mmu_notifier_ops.  Documentation/mm/mmu_notifier.rst
- * explains why.
+ * A driver of devices that walk the page table of a process and have TLBs: how
+ * it uses mmu_notifier_ops.  Documentation/mm/mmu_notifier.rst explains why, and
+ * toy_device.h describes the device.
  *
- * Who opens /dev/mmu_notifier_toy binds itself to the device, until the last
- * descriptor is closed.  pread() makes the device read at the address that is
- * given as the offset, and returns what it found there.
+ * A process that opens /dev/mmu_notifier_toy0 lets the device use its memory.
+ * pread() and pwrite() make the device read and write, at the address that is
+ * given as the offset.
  */
 
-#include <linux/debugfs.h>
 #include <linux/err.h>
 #include <linux/fs.h>
+#include <linux/interrupt.h>
+#include <linux/io.h>
+#include <linux/iopoll.h>
+#include <linux/kref.h>
+#include <linux/list.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/sched.h>
+#include <linux/pgtable.h>
+#include <linux/platform_device.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
-#include <linux/uaccess.h>
+#include <linux/spinlock.h>
+#include <linux/wait_bit.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
 
 #include "toy_device.h"
 
-#define TOY_READ_MAX	64UL
+/* Far above the slowest flush, far below what is taken for a lockup. */
+#define TOY_LIMIT_US	USEC_PER_SEC
 
-/* A process that the device is bound to. */
-struct toy_bond {
-	struct mmu_notifier mn;
-	struct toy_context context;
-	unsigned int opens;		/* protected by toy_mutex */
+/* A device. */
+struct toy {
+	struct device *dev;
+	struct toy_hw *hw;		/* its registers */
+	struct toy_memory *memory;
+	struct miscdevice misc;
+	spinlock_t lock;		/* for commands */
+	u32 tail;			/* commands posted, ever */
+	bool dead;			/* cut off, as it was too late once */
+	struct xarray links;		/* by PASID */
+	struct mutex requests_lock;
+	u32 head;			/* page requests taken, ever */
+	struct workqueue_struct *workqueue;
 };
 
-static DEFINE_MUTEX(toy_mutex);
-static struct dentry *toy_debugfs;
-static atomic_t toy_bonds;
-static atomic_t toy_calls;
+/* A process whose memory devices use. */
+struct toy_bond {
+	struct mmu_notifier mn;		/* one for all devices */
+	struct mutex mutex;		/* held while a link is stopped */
+	rwlock_t lock;			/* read by flushes, until completion */
+	struct list_head links;
+};
+
+/* A device that uses the memory of a process, for an open file. */
+struct toy_link {
+	struct kref ref;		/* of the file, and of page requests */
+	struct toy *toy;
+	struct toy_hw *portal;
+	struct toy_bond *bond;
+	struct list_head node;		/* empty if it was stopped */
+	u32 pasid;
+	atomic_t pending;		/* page requests being handled */
+};
+
+struct toy_fault {
+	struct work_struct work;
+	struct toy *toy;
+	struct toy_link *link;
+	struct toy_request request;
+};
+
+/* --- commands --- */
+
+/*
+ * With PCI, this is pci_quarantine().  @dead comes last: another CPU that sees
+ * it returns from its flush, and frees pages.
+ */
+static void toy_cut_off(struct toy *toy)
+{
+	toy_hw_write(toy->hw, TOY_CONTROL, 0);
+	/* The answer comes behind what the device has written until then. */
+	toy_hw_read(toy->hw, TOY_CONTROL);
+	if (!xchg(&toy->dead, true))
+		dev_err(toy->dev, "not flushed in time, cut off from memory\n");
+}
+
+/* Waits for the first @nr of all commands, unless it has waited in vain before. */
+static void toy_wait(struct toy *toy, u32 nr)
+{
+	u32 done;
+
+	if (smp_load_acquire(&toy->dead))
+		return;
+	if (read_poll_timeout_atomic(le32_to_cpu, done, (s32)(done - nr) >= 0,
+				     1, TOY_LIMIT_US, false,
+				     READ_ONCE(toy->memory->done)))
+		toy_cut_off(toy);
+	/* Who reads a page next finds what the device has written before. */
+	dma_rmb();
+}
+
+/* Waits for all that was posted. */
+static void toy_sync(struct toy *toy)
+{
+	toy_wait(toy, READ_ONCE(toy->tail));
+}
+
+static struct toy_command toy_command(u32 op, u32 pasid, u64 first, u64 last)
+{
+	return (struct toy_command) {
+		.op = cpu_to_le32(op),
+		.pasid = cpu_to_le32(pasid),
+		.first = cpu_to_le64(first),
+		.last = cpu_to_le64(last),
+	};
+}
+
+/* Behind the @nr commands goes one that says that they are complete. */
+static void toy_post(struct toy *toy, const struct toy_command *commands, u32 nr)
+{
+	struct toy_command *ring = toy->memory->commands;
+	u32 tail, end;
+
+	spin_lock(&toy->lock);
+	tail = toy->tail;
+	end = tail + nr + 1;
+	/* For space, if many CPUs flush, or the device is late. */
+	toy_wait(toy, end - TOY_NR_COMMANDS);
+	if (!toy->dead) {
+		while (nr--)
+			ring[tail++ % TOY_NR_COMMANDS] = *commands++;
+		ring[tail++ % TOY_NR_COMMANDS] =
+			toy_command(TOY_COMPLETE | TOY_FENCE, 0, 0, end);
+		WRITE_ONCE(toy->tail, tail);
+		/*
+		 * As with writel(), memory is first: the commands, and the page
+		 * table as this CPU, or one whose change it saw, has changed
+		 * it.  writel_relaxed(), or a valid bit in the command, needs
+		 * dma_wmb() in front of it.
+		 */
+		toy_hw_write(toy->hw, TOY_TAIL, tail);
+	}
+	spin_unlock(&toy->lock);
+}
+
+static void toy_flush(struct toy_link *link, u64 first, u64 last)
+{
+	struct toy_command commands[] = {
+		toy_command(TOY_FLUSH_IOTLB, link->pasid, first, last),
+		/* Behind the IOTLB, from which the ATC is filled. */
+		toy_command(TOY_FLUSH_ATC | TOY_FENCE, link->pasid, first, last),
+	};
+
+	toy_post(link->toy, commands, ARRAY_SIZE(commands));
+}
+
+/* --- page requests --- */
+
+static void toy_free_link(struct kref *ref)
+{
+	struct toy_link *link = container_of(ref, struct toy_link, ref);
+
+	mmu_notifier_put(&link->bond->mn);
+	kfree(link);
+}
+
+static void toy_respond(struct toy *toy, const struct toy_request *request,
+			int error)
+{
+	struct toy_command command =
+		toy_command(TOY_RESPOND, 0, le16_to_cpu(request->tag), !!error);
+
+	toy_post(toy, &command, 1);
+}
+
+/*
+ * A fault takes mmap_lock, and long.  Others do not wait for it: each has a work
+ * item.  Nor does a flush, whose caller can hold mmap_lock: the device executes
+ * it although it waits for this response.  What stops the link waits, so there
+ * is no FAULT_FLAG_ALLOW_RETRY: userfaultfd can need who waits.
+ */
+static void toy_handle_fault(struct work_struct *work)
+{
+	struct toy_fault *fault = container_of(work, struct toy_fault, work);
+	unsigned int write = fault->request.write ? FAULT_FLAG_WRITE : 0;
+	u64 addr = le64_to_cpu(fault->request.addr);
+	struct toy_link *link = fault->link;
+	struct mm_struct *mm = link->bond->mn.mm;
+	int ret = -EFAULT;
+
+	/* The notifier keeps the struct, not the address space. */
+	if (mmget_not_zero(mm)) {
+		mmap_read_lock(mm);
+		ret = fixup_user_fault(mm, addr, FAULT_FLAG_REMOTE | write, NULL);
+		/*
+		 * The device may have the entry that forbade the write.  What
+		 * is granted is not announced.
+		 */
+		if (!ret && write)
+#if TREE < 612
+			mmu_notifier_write_fault_done(mm, addr);
+#else
+			toy_flush(link, addr, addr);
+#endif
+		mmap_read_unlock(mm);
+		/* Not mmput(): release() would wait for this function. */
+		mmput_async(mm);
+	}
+	toy_respond(fault->toy, &fault->request, ret);
+	if (atomic_dec_and_test(&link->pending))
+		wake_up_var(&link->pending);
+	kref_put(&link->ref, toy_free_link);
+	kfree(fault);
+}
+
+/* A device may ask with any PASID, at any time. */
+static struct toy_link *toy_find_link(struct toy *toy, unsigned long pasid)
+{
+	struct toy_link *link;
+
+	xa_lock(&toy->links);
+	link = xa_load(&toy->links, pasid);
+	if (link)
+		kref_get(&link->ref);
+	xa_unlock(&toy->links);
+	return link;
+}
+
+static void toy_take_request(struct toy *toy, const struct toy_request *request)
+{
+	struct toy_link *link = toy_find_link(toy, le32_to_cpu(request->pasid));
+	struct toy_fault *fault;
+
+	fault = link ? kmalloc(sizeof(*fault), GFP_KERNEL) : NULL;
+	if (!fault) {
+		toy_respond(toy, request, -ENOMEM);
+		if (link)
+			kref_put(&link->ref, toy_free_link);
+		return;
+	}
+	fault->toy = toy;
+	fault->link = link;
+	fault->request = *request;
+	atomic_inc(&link->pending);
+	INIT_WORK(&fault->work, toy_handle_fault);
+	queue_work(toy->workqueue, &fault->work);
+}
+
+static irqreturn_t toy_take_requests(int irq, void *data)
+{
+	struct toy *toy = data;
+	u32 tail;
+
+	mutex_lock(&toy->requests_lock);
+	/* As with readl(), memory is read later; else, dma_rmb(). */
+	tail = toy_hw_read(toy->hw, TOY_REQUEST_TAIL);
+	for (; toy->head != tail; toy->head++)
+		toy_take_request(toy, &toy->memory->requests[toy->head %
+							     TOY_NR_REQUESTS]);
+	mutex_unlock(&toy->requests_lock);
+	return IRQ_HANDLED;
+}
+
+/* --- the end of a link --- */
+
+/*
+ * Stop, drain, flush: a device that runs sends requests behind the drain, and
+ * one that waited for a response loads translations when it has that.
+ */
+static void toy_stop(struct toy_link *link)
+{
+	struct toy_command stop = toy_command(TOY_STOP, link->pasid, 0, 0);
+	struct toy_bond *bond = link->bond;
+	struct toy *toy = link->toy;
+
+	lockdep_assert_held(&bond->mutex);
+	/* Exit, close and removal of the device come in any order. */
+	if (list_empty(&link->node))
+		return;
+	WRITE_ONCE(toy->memory->contexts[link->pasid], 0);
+	toy_post(toy, &stop, 1);
+	toy_sync(toy);
+	toy_take_requests(0, toy);
+	wait_var_event(&link->pending, !atomic_read(&link->pending));
+	toy_flush(link, 0, U64_MAX);
+	toy_sync(toy);
+
+	write_lock(&bond->lock);
+	list_del_init(&link->node);
+	write_unlock(&bond->lock);
+	/* From now on, the PASID may be somebody else's. */
+	xa_erase(&toy->links, link->pasid);
+}
+
+static void toy_lock_and_stop(struct toy_link *link)
+{
+	mutex_lock(&link->bond->mutex);
+	toy_stop(link);
+	mutex_unlock(&link->bond->mutex);
+}
+
+/* --- callbacks --- */
 
 static struct toy_bond *to_bond(struct mmu_notifier *mn)
 {
 	return container_of(mn, struct toy_bond, mn);
 }
 
-/* Spinlocks of the mm are held: no sleeping, no allocation that reclaims. */
+/* Under page table locks: this does not sleep, nor allocate with reclaim. */
 static void toy_invalidate_range(struct mmu_notifier *mn, struct mm_struct *mm,
 				 unsigned long start, unsigned long end)
 {
-	atomic_inc(&toy_calls);
-	toy_device_flush(&to_bond(mn)->context, start, end - 1);
+	struct toy_bond *bond = to_bond(mn);
+	struct toy_link *link;
+
+	read_lock(&bond->lock);
+	/* The devices flush at the same time. */
+	list_for_each_entry(link, &bond->links, node)
+		toy_flush(link, start, end - 1);
+	list_for_each_entry(link, &bond->links, node)
+		toy_sync(link->toy);
+	read_unlock(&bond->lock);
 }
 
-/* The process ends, and its memory is freed without further calls. */
+/* The process ends: its memory is freed when this returns, without more calls. */
 static void toy_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
-	toy_device_stop(&to_bond(mn)->context);
+	struct toy_bond *bond = to_bond(mn);
+	struct toy_link *link, *next;
+
+	/* SRCU is held: nobody may unregister, or wait for SRCU, under the mutex. */
+	mutex_lock(&bond->mutex);
+	list_for_each_entry_safe(link, next, &bond->links, node)
+		toy_stop(link);
+	mutex_unlock(&bond->mutex);
 }
 
 /* The first open() of a process.  mmap_lock is held. */
@@ -63,15 +349,15 @@ static struct mmu_notifier *toy_alloc_notifier(struct mm_struct *mm)
 
 	if (!bond)
 		return ERR_PTR(-ENOMEM);
-	toy_device_init(&bond->context);
-	atomic_inc(&toy_bonds);
+	mutex_init(&bond->mutex);
+	rwlock_init(&bond->lock);
+	INIT_LIST_HEAD(&bond->links);
 	return &bond->mn;
 }
 
-/* No callback can be running any more.  It must not sleep. */
+/* No callback can be running any more, or it was not registered.  Must not sleep. */
 static void toy_free_notifier(struct mmu_notifier *mn)
 {
-	atomic_dec(&toy_bonds);
 	kfree(to_bond(mn));
 }
 
@@ -82,83 +368,98 @@ static const struct mmu_notifier_ops toy_mn_ops = {
 	.free_notifier = toy_free_notifier,
 };
 
-/* All descriptors of a process share one bond: it has one page table. */
-static struct toy_bond *toy_bind(void)
-{
-	struct mmu_notifier *mn;
-	struct toy_bond *bond;
+/* --- files --- */
 
-	mutex_lock(&toy_mutex);
-	mn = mmu_notifier_get(&toy_mn_ops, current->mm);
-	if (IS_ERR(mn)) {
-		bond = ERR_CAST(mn);
-	} else {
-		bond = to_bond(mn);
-		/* Callbacks come from now on: only now may it walk. */
-		if (!bond->opens++)
-			toy_device_start(&bond->context);
-	}
-	mutex_unlock(&toy_mutex);
-	return bond;
-}
-
-/* The last put calls no release(): stop the device first. */
-static void toy_unbind(struct toy_bond *bond)
+/* Callbacks find the link before the device may walk. */
+static int toy_start(struct toy_link *link, pgd_t *pgd)
 {
-	mutex_lock(&toy_mutex);
-	if (!--bond->opens)
-		toy_device_stop(&bond->context);
-	mmu_notifier_put(&bond->mn);
-	mutex_unlock(&toy_mutex);
+	struct toy_bond *bond = link->bond;
+	struct toy *toy = link->toy;
+	int ret;
+
+	ret = xa_alloc(&toy->links, &link->pasid, link,
+		       XA_LIMIT(1, TOY_NR_PASIDS - 1), GFP_KERNEL);
+	if (ret)
+		return ret;
+	write_lock(&bond->lock);
+	list_add(&link->node, &bond->links);
+	write_unlock(&bond->lock);
+	WRITE_ONCE(toy->memory->contexts[link->pasid],
+		   cpu_to_le64(virt_to_phys(pgd) | TOY_VALID));
+	return 0;
 }
 
 static int toy_open(struct inode *inode, struct file *file)
 {
-	struct toy_bond *bond;
-
-	if (!current->mm)
-		return -EINVAL;
-	bond = toy_bind();
-	if (IS_ERR(bond))
-		return PTR_ERR(bond);
-	file->private_data = bond;
-	return 0;
-}
-
-/* Also long after the process has ended, if another one has the descriptor. */
-static int toy_close(struct inode *inode, struct file *file)
-{
-	toy_unbind(file->private_data);
-	return 0;
-}
-
-/*
- * The descriptor can have got to another process, by fork() or otherwise, and
- * to another mm, by execve().
- */
-static ssize_t toy_read(struct file *file, char __user *to, size_t count,
-			loff_t *offset)
-{
-	struct toy_bond *bond = file->private_data;
-	unsigned long addr = *offset;
-	char data[TOY_READ_MAX];
-	size_t len;
+	struct toy *toy = container_of(file->private_data, struct toy, misc);
+	struct mm_struct *mm = current->mm;
+	struct mmu_notifier *mn;
+	struct toy_link *link;
+	pgd_t *pgd;
 	int ret;
 
-	if (current->mm != bond->mn.mm)
-		return -EPERM;
-	if (addr != *offset)
-		return -EFAULT;
-	/* Callbacks are for addresses without tags, and so is the TLB. */
-	addr = untagged_addr(addr);
-	len = min3(count, TOY_READ_MAX, PAGE_SIZE - offset_in_page(addr));
-	ret = toy_device_read(&bond->context, addr, data, len);
+	if (!mm || READ_ONCE(toy->dead))
+		return -ENODEV;
+#if TREE < 612
+	/* On x86, mm->pgd has the kernel's half as well. */
+	pgd = mm_device_pgd(mm);
+	if (!pgd)
+		return -ENOMEM;
+#else
+	pgd = mm->pgd;
+#endif
+	link = kzalloc(sizeof(*link), GFP_KERNEL);
+	if (!link)
+		return -ENOMEM;
+	kref_init(&link->ref);
+	INIT_LIST_HEAD(&link->node);
+	link->toy = toy;
+	link->portal = toy->hw;
+	/* -EINTR: a signal came in between.  Nobody would flush. */
+	mn = mmu_notifier_get(&toy_mn_ops, mm);
+	if (IS_ERR(mn)) {
+		kfree(link);
+		return PTR_ERR(mn);
+	}
+	link->bond = to_bond(mn);
+	ret = toy_start(link, pgd);
 	if (ret)
-		return ret;
-	if (copy_to_user(to, data, len))
-		return -EFAULT;
-	*offset += len;
-	return len;
+		kref_put(&link->ref, toy_free_link);
+	else
+		file->private_data = link;
+	return ret;
+}
+
+/* The process may have ended long ago, and the device be gone. */
+static int toy_close(struct inode *inode, struct file *file)
+{
+	struct toy_link *link = file->private_data;
+
+	/* The last put calls no release(), and does not wait for callbacks. */
+	toy_lock_and_stop(link);
+	kref_put(&link->ref, toy_free_link);
+	return 0;
+}
+
+/* fork(), execve() and others bring the file to another address space. */
+static ssize_t toy_read(struct file *file, char __user *to, size_t len,
+			loff_t *addr)
+{
+	struct toy_link *link = file->private_data;
+
+	if (current->mm != link->bond->mn.mm)
+		return -EPERM;
+	return toy_portal_read(link->portal, link->pasid, to, len, addr);
+}
+
+static ssize_t toy_write(struct file *file, const char __user *from, size_t len,
+			 loff_t *addr)
+{
+	struct toy_link *link = file->private_data;
+
+	if (current->mm != link->bond->mn.mm)
+		return -EPERM;
+	return toy_portal_write(link->portal, link->pasid, from, len, addr);
 }
 
 static const struct file_operations toy_fops = {
@@ -166,51 +467,110 @@ static const struct file_operations toy_fops = {
 	.open = toy_open,
 	.release = toy_close,
 	.read = toy_read,
+	.write = toy_write,
 };
 
-static struct miscdevice toy_misc = {
-	.minor = MISC_DYNAMIC_MINOR,
-	.name = KBUILD_MODNAME,
-	.fops = &toy_fops,
-	.mode = 0600,
-};
+/* --- devices --- */
 
-static void toy_show_statistics(void)
+static int toy_probe(struct platform_device *pdev)
 {
-	toy_debugfs = debugfs_create_dir(KBUILD_MODNAME, NULL);
-	debugfs_create_atomic_t("bonds", 0400, toy_debugfs, &toy_bonds);
-	debugfs_create_atomic_t("calls", 0400, toy_debugfs, &toy_calls);
-	debugfs_create_atomic_t("running", 0400, toy_debugfs,
-				&toy_statistics.running);
-	debugfs_create_atomic_t("reads", 0400, toy_debugfs,
-				&toy_statistics.reads);
-	debugfs_create_atomic_t("walks", 0400, toy_debugfs,
-				&toy_statistics.walks);
-	debugfs_create_atomic_t("discarded", 0400, toy_debugfs,
-				&toy_statistics.discarded);
+	struct device *dev = &pdev->dev;
+	struct toy *toy;
+	int irq, ret;
+
+	irq = platform_get_irq(pdev, 0);
+	if (irq < 0)
+		return irq;
+	toy = devm_kzalloc(dev, sizeof(*toy), GFP_KERNEL);
+	if (!toy)
+		return -ENOMEM;
+	/* On a bus, dma_alloc_coherent(). */
+	toy->memory = devm_kzalloc(dev, sizeof(*toy->memory), GFP_KERNEL);
+	toy->misc.name = devm_kasprintf(dev, GFP_KERNEL, "mmu_notifier_toy%d",
+					pdev->id);
+	if (!toy->memory || !toy->misc.name)
+		return -ENOMEM;
+	toy->dev = dev;
+	toy->hw = toy_hw_map(pdev);
+	toy->misc.minor = MISC_DYNAMIC_MINOR;
+	toy->misc.fops = &toy_fops;
+	toy->misc.mode = 0600;
+	spin_lock_init(&toy->lock);
+	mutex_init(&toy->requests_lock);
+	xa_init_flags(&toy->links, XA_FLAGS_ALLOC);
+	toy->workqueue = alloc_workqueue("mmu_notifier_toy", WQ_UNBOUND, 0);
+	if (!toy->workqueue)
+		return -ENOMEM;
+	platform_set_drvdata(pdev, toy);
+	toy_hw_write(toy->hw, TOY_MEMORY, virt_to_phys(toy->memory));
+	toy_hw_write(toy->hw, TOY_CONTROL, TOY_ENABLE);
+	ret = request_threaded_irq(irq, NULL, toy_take_requests, IRQF_ONESHOT,
+				   toy->misc.name, toy);
+	if (ret)
+		goto disable;
+	/* From here on, everything has to work. */
+	ret = misc_register(&toy->misc);
+	if (!ret)
+		return 0;
+	free_irq(irq, toy);
+disable:
+	toy_hw_write(toy->hw, TOY_CONTROL, 0);
+	destroy_workqueue(toy->workqueue);
+	return ret;
 }
 
-/* From misc_register() on, everything has to work. */
+/* Files may be open, and stay so. */
+static void toy_unplug(struct platform_device *pdev)
+{
+	struct toy *toy = platform_get_drvdata(pdev);
+	struct toy_link *link;
+	unsigned long pasid;
+
+	misc_deregister(&toy->misc);
+	xa_for_each(&toy->links, pasid, link) {
+		link = toy_find_link(toy, pasid);
+		if (!link)
+			continue;
+		toy_lock_and_stop(link);
+		kref_put(&link->ref, toy_free_link);
+	}
+	toy_hw_write(toy->hw, TOY_CONTROL, 0);
+	free_irq(platform_get_irq(pdev, 0), toy);
+	destroy_workqueue(toy->workqueue);
+}
+
+#if TREE < 612
+static int toy_remove(struct platform_device *pdev)
+{
+	toy_unplug(pdev);
+	return 0;
+}
+
+#endif
+static struct platform_driver toy_platform_driver = {
+	.driver.name = "mmu_notifier_toy",
+	.probe = toy_probe,
+#if TREE < 612
+	.remove = toy_remove,
+#else
+	.remove = toy_unplug,
+#endif
+};
+
 static int __init toy_init(void)
 {
-	int ret;
-
-	toy_show_statistics();
-	ret = misc_register(&toy_misc);
-	if (ret)
-		debugfs_remove(toy_debugfs);
-	return ret;
+	return platform_driver_register(&toy_platform_driver);
 }
 module_init(toy_init);
 
-/* Nobody has a descriptor, but a last put may not have freed its bond yet. */
+/* No file is open, but a last put may not have freed its bond yet. */
 static void __exit toy_exit(void)
 {
-	misc_deregister(&toy_misc);
-	debugfs_remove(toy_debugfs);
+	platform_driver_unregister(&toy_platform_driver);
 	mmu_notifier_synchronize();
 }
 module_exit(toy_exit);
 
-MODULE_DESCRIPTION("Sample driver of a device with a secondary TLB");
+MODULE_ALIAS("platform:mmu_notifier_toy");
+MODULE_DESCRIPTION("Sample driver of devices with secondary TLBs");
 MODULE_LICENSE("GPL");

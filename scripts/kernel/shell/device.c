@@ -23,6 +23,7 @@
 #include "shadow_tlb_uapi.h"
 
 #define TOY		"mmu_notifier_toy"
+#define TOY_0		TOY "0"	/* the first of its devices */
 #define SHADOW_PAGES	1024	/* enough that a page-table page is freed, too */
 
 static size_t page_size;
@@ -73,13 +74,13 @@ static void *map(size_t len)
 	return addr;
 }
 
-/* A counter of the sample driver. */
+/* A counter of the device. */
 static long counter(const char *name)
 {
 	char path[100], text[30] = "";
 	int fd;
 
-	snprintf(path, sizeof(path), "/sys/kernel/debug/" TOY "/%s", name);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/" TOY_0 "/%s", name);
 	fd = open(path, O_RDONLY);
 	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
 		err(1, "%s", path);
@@ -102,15 +103,15 @@ static void toy_reads(int fd, void *addr)
 static void toy(int fd, const struct operation *op)
 {
 	void *addr = map(3 * page_size) + page_size; /* neighbours keep the page table */
-	long calls;
+	long flushes;
 
 	printf("the process writes 1 to the page at %p\n", addr);
 	toy_reads(fd, addr);
 	toy_reads(fd, addr);
-	calls = counter("calls");
+	flushes = counter("flushes");
 	if (op->run(addr, page_size))
 		err(1, "%s", op->name);
-	printf("%s: invalidate_range() is called, %ld x\n", op->what, counter("calls") - calls);
+	printf("%s: invalidate_range() is called, %ld x\n", op->what, counter("flushes") - flushes);
 	toy_reads(fd, addr);
 }
 
@@ -138,7 +139,7 @@ static void shadow(int fd, const struct operation *op)
 int main(int argc, char **argv)
 {
 	int is_shadow = !strcmp(program_invocation_short_name, "shadow"), fd;
-	const char *dev = is_shadow ? "/dev/shadow_tlb" : "/dev/" TOY;
+	const char *dev = is_shadow ? "/dev/shadow_tlb" : "/dev/" TOY_0;
 	size_t i, nr = sizeof(operations) / sizeof(operations[0]);
 
 	page_size = sysconf(_SC_PAGESIZE);

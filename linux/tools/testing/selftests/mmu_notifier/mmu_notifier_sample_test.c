@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Tests of samples/mmu_notifier from user space: its device has a TLB of its own,
- * reads the memory of the test, and must find there what the test would find.
+ * Tests of samples/mmu_notifier from user space: its devices have TLBs of their
+ * own, use the memory of the test, and must find there what the test would find.
  *
- * As root.  Each test loads the module from where "make modules_install" puts it,
- * if it is not there yet, and then unloads it again.
+ * As root.  Each test loads the modules from where "make modules_install" puts
+ * them, if they are not there yet, and then unloads them again.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -26,15 +27,21 @@
 
 #include "../kselftest_harness.h"
 
-#define MODULE		"mmu_notifier_toy"
-#define DEVICE		"/dev/" MODULE
-#define WALK_DELAY	"/sys/module/" MODULE "/parameters/walk_delay"
-#define STATISTICS	"/sys/kernel/debug/" MODULE "/"
+#define DRIVER		"mmu_notifier_toy"
+#define HARDWARE	"mmu_notifier_toy_device"
+#define DEVICE		"/dev/" DRIVER "0"
+#define DEVICE_1	"/dev/" DRIVER "1"
+#define BUS_NAME	DRIVER ".0"
+#define BUS		"/sys/bus/platform/drivers/" DRIVER "/"
+#define PARAMETERS	"/sys/module/" HARDWARE "/parameters/"
+#define STATISTICS	"/sys/kernel/debug/" DRIVER
 #define EXEC_CHILD	"MMU_NOTIFIER_SAMPLE_TEST_FD"
 
 #define NR		8	/* pages */
+#define NR_CLOSES	100	/* more than the device has PASIDs */
 #define PATIENCE	20	/* seconds, for what happens some time later */
 #define BUSY		500	/* milliseconds */
+#define STEP		200000	/* microseconds; a flush is three of them, and less than a second */
 
 static size_t page_size;
 
@@ -46,6 +53,15 @@ static int dev_read(int dev, const void *addr, int *value)
 	if (len < 0)
 		return errno;
 	return len == sizeof(*value) ? 0 : -1;
+}
+
+static int dev_write(int dev, void *addr, int value)
+{
+	ssize_t len = pwrite(dev, &value, sizeof(value), (uintptr_t)addr);
+
+	if (len < 0)
+		return errno;
+	return len == sizeof(value) ? 0 : -1;
 }
 
 /* Before main(): what execve() of this program is to do, and output by lines. */
@@ -60,9 +76,9 @@ static void __attribute__((constructor)) begin(void)
 	page_size = sysconf(_SC_PAGESIZE);
 }
 
-/* The module. */
+/* Modules and their files. */
 
-static int load_module(void)
+static int load(const char *module)
 {
 	struct utsname host;
 	char path[256];
@@ -70,8 +86,8 @@ static int load_module(void)
 
 	uname(&host);
 	snprintf(path, sizeof(path),
-		 "/lib/modules/%s/kernel/samples/mmu_notifier/" MODULE ".ko",
-		 host.release);
+		 "/lib/modules/%s/kernel/samples/mmu_notifier/%s.ko",
+		 host.release, module);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -1;
@@ -80,18 +96,64 @@ static int load_module(void)
 	return ret;
 }
 
-static int unload_module(void)
+static int unload(const char *module)
 {
-	return syscall(__NR_delete_module, MODULE, O_NONBLOCK);
+	return syscall(__NR_delete_module, module, O_NONBLOCK);
 }
 
-static long statistic(const char *name)
+static bool is_loaded(const char *module)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "/sys/module/%s/initstate", module);
+	return !access(path, F_OK);
+}
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t len;
+
+	if (fd < 0)
+		return -1;
+	len = write(fd, text, strlen(text));
+	close(fd);
+	return len == (ssize_t)strlen(text) ? 0 : -1;
+}
+
+/* A parameter of the hardware, for each device. */
+static int set_both(const char *parameter, unsigned int value,
+		    unsigned int value_1)
+{
+	char path[256], text[40];
+
+	snprintf(path, sizeof(path), PARAMETERS "%s", parameter);
+	snprintf(text, sizeof(text), "%u,%u", value, value_1);
+	return write_text(path, text);
+}
+
+static int set(const char *parameter, unsigned int value)
+{
+	return set_both(parameter, value, 0);
+}
+
+static void set_all(void)
+{
+	set("latency", 0);
+	set("reorder", 0);
+	set("stuck", 0);
+	set("lose_completions", 0);
+	set("walk_delay", 0);
+	set("repeat", 0);
+}
+
+static long statistic_of(int device, const char *name)
 {
 	char path[256];
 	FILE *file;
 	long value = -1;
 
-	snprintf(path, sizeof(path), STATISTICS "%s", name);
+	snprintf(path, sizeof(path), STATISTICS "%d/%s", device, name);
 	file = fopen(path, "r");
 	if (!file)
 		return -1;
@@ -99,6 +161,11 @@ static long statistic(const char *name)
 		value = -1;
 	fclose(file);
 	return value;
+}
+
+static long statistic(const char *name)
+{
+	return statistic_of(0, name);
 }
 
 /* Is there time left?  *@until is 0 at first. */
@@ -112,27 +179,50 @@ static bool is_time_left(time_t *until)
 	return now.tv_sec < *until;
 }
 
-/* The last put of a bond frees it later. */
-static long bonds_become(long nr)
+/* What comes to be @value some time later, or else what it is then. */
+static long becomes(const char *name, long value)
 {
 	time_t until = 0;
 
-	while (statistic("bonds") != nr && is_time_left(&until))
+	while (statistic(name) != value && is_time_left(&until))
 		usleep(1000);
-	return statistic("bonds");
+	return statistic(name);
+}
+
+/* Does the device leave memory alone? */
+static bool is_at_rest(int device)
+{
+	long accesses;
+
+	/* One that has begun may end. */
+	usleep(20000);
+	accesses = statistic_of(device, "accesses");
+	usleep(50000);
+	return statistic_of(device, "accesses") == accesses;
 }
 
 FIXTURE(sample)
 {
 	int dev;
-	bool loaded;
+	bool loaded[2];	/* hardware, driver: by this test */
 	int *addr;	/* NR pages, each of which begins with its number */
 	size_t len, step;
 };
 
 static int open_device(void)
 {
-	return open(DEVICE, O_RDONLY);
+	return open(DEVICE, O_RDWR);
+}
+
+static int *map_pages(size_t nr)
+{
+	int *addr = mmap(NULL, nr * page_size, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (addr == MAP_FAILED)
+		return NULL;
+	madvise(addr, nr * page_size, MADV_NOHUGEPAGE);
+	return addr;
 }
 
 FIXTURE_SETUP(sample)
@@ -140,28 +230,37 @@ FIXTURE_SETUP(sample)
 	size_t i;
 
 	self->dev = -1;
-	self->loaded = access(DEVICE, F_OK) && !load_module();
+	self->loaded[0] = !is_loaded(HARDWARE) && !load(HARDWARE);
+	self->loaded[1] = !is_loaded(DRIVER) && !load(DRIVER);
 	if (access(DEVICE, F_OK))
-		SKIP(return, "no module " MODULE " (%s), see CONFIG_SAMPLE_MMU_NOTIFIER",
+		SKIP(return, "no module " DRIVER " (%s), see CONFIG_SAMPLE_MMU_NOTIFIER",
 		     strerror(errno));
+	set_all();
 	self->dev = open_device();
 	ASSERT_LE(0, self->dev);
 	self->len = NR * page_size;
 	self->step = page_size / sizeof(*self->addr);
-	self->addr = mmap(NULL, self->len, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->addr);
-	madvise(self->addr, self->len, MADV_NOHUGEPAGE);
+	self->addr = map_pages(NR);
+	ASSERT_NE(NULL, self->addr);
 	for (i = 0; i < NR; i++)
 		self->addr[i * self->step] = i + 1;
 }
 
+/* When nobody is bound, the device has nothing, and waits for nothing. */
 FIXTURE_TEARDOWN(sample)
 {
-	if (self->dev >= 0)
+	set_all();
+	if (self->dev >= 0) {
 		close(self->dev);
-	if (self->loaded)
-		EXPECT_EQ(0, unload_module());
+		EXPECT_EQ(0, statistic("entries"));
+		EXPECT_EQ(0, statistic("waiting"));
+		EXPECT_EQ(0, statistic("errors"));
+		EXPECT_EQ(0, becomes("jobs", 0));
+	}
+	if (self->loaded[1])
+		EXPECT_EQ(0, unload(DRIVER));
+	if (self->loaded[0])
+		EXPECT_EQ(0, unload(HARDWARE));
 }
 
 /* The test goes on after a setup that skips it. */
@@ -199,13 +298,13 @@ static void load_all(struct __test_metadata *_metadata,
 
 TEST_SAMPLE(reads_and_keeps_translations)
 {
-	long walks = statistic("walks"), reads = statistic("reads");
+	long walks = statistic("walks"), accesses = statistic("accesses");
 
 	load_all(_metadata, self);
 	EXPECT_EQ(NR, statistic("walks") - walks);
 	load_all(_metadata, self);
 	EXPECT_EQ(NR, statistic("walks") - walks);
-	EXPECT_EQ(2 * NR, statistic("reads") - reads);
+	EXPECT_EQ(2 * NR, statistic("accesses") - accesses);
 }
 
 TEST_SAMPLE(bad_arguments)
@@ -222,6 +321,16 @@ TEST_SAMPLE(bad_arguments)
 	EXPECT_EQ(2, pread(self->dev, buffer, sizeof(buffer), (uintptr_t)end));
 	EXPECT_EQ(64, pread(self->dev, buffer, sizeof(buffer),
 			    (uintptr_t)self->addr));
+}
+
+TEST_SAMPLE(pages_are_faulted_in)
+{
+	int *fresh = map_pages(2);
+
+	ASSERT_NE(NULL, fresh);
+	expect_read(0, fresh);
+	EXPECT_EQ(0, dev_write(self->dev, fresh + self->step, 9));
+	EXPECT_EQ(9, fresh[self->step]);
 }
 
 TEST_SAMPLE(munmap)
@@ -303,6 +412,49 @@ TEST_SAMPLE(cow_after_fork)
 	wait_child(pid);
 }
 
+/* The device has an entry that allows writes. */
+TEST_SAMPLE(write_after_fork)
+{
+	pid_t pid;
+
+	EXPECT_EQ(0, dev_write(self->dev, self->addr, 7));
+	EXPECT_EQ(7, self->addr[0]);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		usleep(200000);
+		_exit(self->addr[0]);
+	}
+	EXPECT_EQ(0, dev_write(self->dev, self->addr, 9));
+	EXPECT_EQ(9, self->addr[0]);
+	EXPECT_EQ(7, wait_child(pid));
+}
+
+TEST_SAMPLE(write_after_mprotect)
+{
+	EXPECT_EQ(0, dev_write(self->dev, self->addr, 7));
+	EXPECT_EQ(0, mprotect(self->addr, page_size, PROT_READ));
+	EXPECT_EQ(EFAULT, dev_write(self->dev, self->addr, 9));
+	expect_read(7, self->addr);
+}
+
+/*
+ * When the child has gone, the page is made writable in place, of which there is
+ * no call.  The device has the entry that forbids it.
+ */
+TEST_SAMPLE(write_that_is_granted)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(0);
+	EXPECT_EQ(0, wait_child(pid));
+	expect_read(1, self->addr);
+	EXPECT_EQ(0, dev_write(self->dev, self->addr, 9));
+	EXPECT_EQ(9, self->addr[0]);
+}
+
 TEST_SAMPLE(truncated_file)
 {
 	int fd = memfd_create("sample", 0), *addr;
@@ -333,36 +485,133 @@ TEST_SAMPLE(entries_are_replaced)
 		expect_read(i, addr + i * self->step);
 }
 
-TEST_SAMPLE(two_descriptors_have_one_bond)
+/* Several devices. */
+
+TEST_SAMPLE(two_descriptors)
 {
 	int second = open_device();
 
 	ASSERT_LE(0, second);
-	EXPECT_EQ(1, statistic("bonds"));
-	close(second);
 	load_all(_metadata, self);
-	EXPECT_EQ(1, statistic("running"));
-	EXPECT_EQ(1, bonds_become(1));
 	close(self->dev);
-	self->dev = -1;
-	EXPECT_EQ(0, statistic("running"));
-	EXPECT_EQ(0, bonds_become(0));
+	EXPECT_EQ(0, statistic("entries"));
+	self->dev = second;
+	load_all(_metadata, self);
+	EXPECT_EQ(0, munmap(self->addr, page_size));
+	expect_error(EFAULT, self->addr);
 }
+
+TEST_SAMPLE(two_devices)
+{
+	int second = open(DEVICE_1, O_RDWR), value;
+
+	ASSERT_LE(0, second);
+	load_all(_metadata, self);
+	EXPECT_EQ(0, dev_read(second, self->addr, &value));
+	EXPECT_EQ(1, value);
+	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
+	self->addr[0] = 9;
+	expect_read(9, self->addr);
+	EXPECT_EQ(0, dev_read(second, self->addr, &value));
+	EXPECT_EQ(9, value);
+	/* One goes, and the other is still flushed. */
+	close(self->dev);
+	self->dev = second;
+	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
+	expect_read(0, self->addr);
+	expect_read(2, self->addr + self->step);
+	close(self->dev);
+	EXPECT_EQ(0, statistic_of(1, "entries"));
+	self->dev = open_device();
+}
+
+/* Close before exit. */
 
 TEST_SAMPLE(bind_again)
 {
 	int i;
 
-	for (i = 0; i < 100; i++) {
+	for (i = 0; i < NR_CLOSES; i++) {
 		close(self->dev);
+		EXPECT_EQ(0, statistic("entries"));
 		self->dev = open_device();
 		ASSERT_LE(0, self->dev);
 		expect_read(1, self->addr);
 		EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
 		self->addr[0] = 1;
 	}
-	EXPECT_EQ(1, bonds_become(1));
 }
+
+/* The device goes on with an access of @addr until it fails. */
+#define start_repeating(addr) do {					\
+	ASSERT_EQ(0, set("repeat", 1));					\
+	ASSERT_EQ(0, dev_write(self->dev, addr, 1));			\
+} while (0)
+
+/* No page that was freed is written to by the device. */
+static bool is_left_alone(int nr)
+{
+	int *fresh = map_pages(nr), i, written = 0;
+	size_t step = page_size / sizeof(*fresh);
+
+	for (i = 0; i < nr; i++)
+		fresh[i * step] = -1;
+	usleep(20000);
+	for (i = 0; i < nr; i++)
+		written += fresh[i * step] != -1;
+	munmap(fresh, nr * page_size);
+	return !written;
+}
+
+TEST_SAMPLE(munmap_while_the_device_writes)
+{
+	start_repeating(self->addr);
+	EXPECT_EQ(0, munmap(self->addr, page_size));
+	EXPECT_TRUE(is_left_alone(64));
+	EXPECT_TRUE(is_at_rest(0));
+}
+
+struct closer {
+	pthread_t thread;
+	int dev, closed;
+};
+
+static void *close_in_thread(void *data)
+{
+	struct closer *closer = data;
+
+	close(closer->dev);
+	__atomic_store_n(&closer->closed, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static bool is_closed(struct closer *closer)
+{
+	return __atomic_load_n(&closer->closed, __ATOMIC_RELAXED);
+}
+
+/* Callbacks go on until the device has stopped, which is late. */
+TEST_SAMPLE(close_while_the_device_writes)
+{
+	struct closer closer = { .dev = self->dev };
+	time_t until = 0;
+	long doorbells;
+
+	start_repeating(self->addr);
+	set("latency", STEP / 4);
+	doorbells = statistic("doorbells");
+	ASSERT_EQ(0, pthread_create(&closer.thread, NULL, close_in_thread, &closer));
+	while (statistic("doorbells") == doorbells && is_time_left(&until))
+		;
+	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
+	EXPECT_TRUE(is_left_alone(64));
+	pthread_join(closer.thread, NULL);
+	EXPECT_TRUE(is_at_rest(0));
+	set_all();
+	self->dev = open_device();
+}
+
+/* Exit before close, and other processes. */
 
 TEST_SAMPLE(another_process)
 {
@@ -373,18 +622,18 @@ TEST_SAMPLE(another_process)
 		int value, dev, error;
 
 		error = dev_read(self->dev, self->addr, &value);
-		/* It can have a bond of its own. */
+		/* It can have a link of its own. */
 		dev = open_device();
 		self->addr[0] = 9;
-		_exit(error == EPERM && !dev_read(dev, self->addr, &value) &&
-		      value == 9 ? 0 : 1);
+		_exit(error == EPERM &&
+		      dev_write(self->dev, self->addr, 1) == EPERM &&
+		      !dev_read(dev, self->addr, &value) && value == 9 ? 0 : 1);
 	}
 	EXPECT_EQ(0, wait_child(pid));
 	load_all(_metadata, self);
-	EXPECT_EQ(1, bonds_become(1));
 }
 
-/* A child with a bond, and a descriptor of it that outlives the child. */
+/* A child whose memory the device writes to, and its descriptor. */
 static int start_child(pid_t *pid, int *go, bool exec)
 {
 	int to_child[2], to_parent[2], dev = -1, pidfd;
@@ -395,15 +644,16 @@ static int start_child(pid_t *pid, int *go, bool exec)
 	if (*pid < 0)
 		return -1;
 	if (!*pid) {
-		int value = 9;
+		int *addr = map_pages(1);
 		char env[64];
 
 		/* If the parent ends, so does read() of what it had to write. */
 		close(to_child[1]);
 		dev = open_device();
-		if (dev_read(dev, &value, &value) || value != 9 ||
+		set("repeat", 1);
+		if (dev_write(dev, addr, 9) || *addr != 9 ||
 		    write(to_parent[1], &dev, sizeof(dev)) != sizeof(dev) ||
-		    read(to_child[0], &value, 1) != 1)
+		    read(to_child[0], addr + 1, 1) != 1)
 			_exit(1);
 		if (exec) {
 			char *argv[2] = { "sample_test", NULL };
@@ -433,15 +683,17 @@ static void outlive(struct __test_metadata *_metadata,
 	int go, value, dev = start_child(&pid, &go, exec);
 
 	ASSERT_LE(0, dev);
-	EXPECT_EQ(2, statistic("bonds"));
+	EXPECT_FALSE(is_at_rest(0));
 	EXPECT_EQ(1, write(go, "", 1));
 	EXPECT_EQ(0, wait_child(pid));
+	/* Stopped when the mm ended. */
+	EXPECT_TRUE(is_at_rest(0));
+	EXPECT_TRUE(is_left_alone(64));
+	EXPECT_EQ(0, statistic("entries"));
 	EXPECT_EQ(EPERM, dev_read(dev, self->addr, &value));
-	EXPECT_EQ(2, statistic("bonds"));
-	/* Stopped when its mm ended. */
-	EXPECT_EQ(1, statistic("running"));
+	set("repeat", 0);
+	load_all(_metadata, self);
 	close(dev);
-	EXPECT_EQ(1, bonds_become(1));
 	load_all(_metadata, self);
 }
 
@@ -455,27 +707,356 @@ TEST_SAMPLE(execve)
 	outlive(_metadata, self, true);
 }
 
+/* release() and the last close at the same time. */
+TEST_SAMPLE(exit_and_close)
+{
+	int i;
+
+	for (i = 0; i < NR_CLOSES; i++) {
+		pid_t pid;
+		int go, dev = start_child(&pid, &go, false);
+
+		ASSERT_LE(0, dev);
+		EXPECT_EQ(1, write(go, "", 1));
+		close(go);
+		usleep(i * 50);
+		close(dev);
+		EXPECT_EQ(0, wait_child(pid));
+		EXPECT_EQ(0, statistic("entries"));
+	}
+	EXPECT_TRUE(is_at_rest(0));
+}
+
+static void on_alarm(int signal)
+{
+}
+
+/* Registration gives up on a signal.  With many mappings, it takes long. */
+TEST_SAMPLE(open_is_interrupted)
+{
+	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = {};
+	struct sigaction action = { .sa_handler = on_alarm };
+	size_t i, nr = 20000, len = 2 * nr * page_size;
+	char *many = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int error = 0;
+
+	ASSERT_NE(MAP_FAILED, many);
+	for (i = 0; i < nr; i++)
+		mprotect(many + 2 * i * page_size, page_size, PROT_READ);
+	sigaction(SIGALRM, &action, NULL);
+	/* Registered as long as it is open: so that it happens again. */
+	close(self->dev);
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (i = 0; i < 200 && error != EINTR; i++) {
+		self->dev = open_device();
+		error = self->dev < 0 ? errno : 0;
+		if (!error)
+			close(self->dev);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	EXPECT_EQ(EINTR, error);
+	munmap(many, len);
+	self->dev = open_device();
+	ASSERT_LE(0, self->dev);
+	load_all(_metadata, self);
+}
+
+/* Page requests. */
+
+static void *fork_in_thread(void *data)
+{
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	waitpid(pid, NULL, 0);
+	return NULL;
+}
+
+/*
+ * fork() takes the right to write from the device, which asks for it.  It cannot
+ * get it as long as fork() holds mmap_lock: until device 1 has flushed as well.
+ */
+static int start_late_fork(pthread_t *thread, unsigned int latency)
+{
+	long doorbells;
+	time_t until = 0;
+
+	set_both("latency", latency, STEP);
+	doorbells = statistic_of(1, "doorbells");
+	if (pthread_create(thread, NULL, fork_in_thread, NULL))
+		return -1;
+	while (statistic_of(1, "doorbells") == doorbells && is_time_left(&until))
+		;
+	return 0;
+}
+
+/* What is asked for has to be answered before the PASID is somebody else's. */
+static void close_with_request(struct __test_metadata *_metadata,
+			       struct _test_data_sample *self,
+			       unsigned int latency)
+{
+	int second = open(DEVICE_1, O_RDWR);
+	pthread_t thread;
+
+	ASSERT_LE(0, second);
+	start_repeating(self->addr);
+	ASSERT_EQ(0, start_late_fork(&thread, latency));
+	if (!latency)
+		EXPECT_EQ(1, becomes("waiting", 1));
+	close(self->dev);
+	EXPECT_EQ(0, statistic("waiting"));
+	EXPECT_EQ(0, statistic("entries"));
+	EXPECT_TRUE(is_at_rest(0));
+	pthread_join(thread, NULL);
+	set_all();
+	close(second);
+	/* Whoever has the PASID next finds nothing of it. */
+	self->dev = open_device();
+	ASSERT_LE(0, self->dev);
+	self->addr[0] = 9;
+	expect_read(9, self->addr);
+}
+
+TEST_SAMPLE(close_while_a_request_waits)
+{
+	close_with_request(_metadata, self, 0);
+}
+
+/* The flush that makes the device ask is still to come. */
+TEST_SAMPLE(close_before_a_request_is_made)
+{
+	close_with_request(_metadata, self, STEP / 10);
+}
+
+/* Who handles the request has the last reference to the memory. */
+TEST_SAMPLE(exit_while_a_request_waits)
+{
+	pid_t pid = fork();
+	pthread_t thread;
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		self->dev = open_device();
+		if (open(DEVICE_1, O_RDWR) < 0 || set("repeat", 1) ||
+		    dev_write(self->dev, self->addr, 1) ||
+		    start_late_fork(&thread, 0))
+			_exit(1);
+		pause();
+	}
+	EXPECT_EQ(1, becomes("waiting", 1));
+	kill(pid, SIGKILL);
+	EXPECT_EQ(128 + SIGKILL, wait_child(pid));
+	EXPECT_EQ(0, becomes("jobs", 0));
+	EXPECT_TRUE(is_at_rest(0));
+	set_all();
+	load_all(_metadata, self);
+}
+
+/* A device that is late, or out of step. */
+
+struct reader {
+	pthread_t thread;
+	int dev, *addr, value, error;
+};
+
+static void *read_once(void *data)
+{
+	struct reader *reader = data;
+
+	reader->error = dev_read(reader->dev, reader->addr, &reader->value);
+	return NULL;
+}
+
+/* More responses than the ring has space for. */
+TEST_SAMPLE(many_requests)
+{
+	struct reader readers[60];
+	size_t i, nr = sizeof(readers) / sizeof(readers[0]);
+	int *fresh = map_pages(nr);
+
+	ASSERT_NE(NULL, fresh);
+	set("latency", 2000);
+	for (i = 0; i < nr; i++) {
+		readers[i] = (struct reader) {
+			.dev = self->dev, .addr = fresh + i * self->step,
+		};
+		ASSERT_EQ(0, pthread_create(&readers[i].thread, NULL, read_once,
+					    &readers[i]));
+	}
+	for (i = 0; i < nr; i++) {
+		pthread_join(readers[i].thread, NULL);
+		EXPECT_EQ(0, readers[i].error);
+		EXPECT_EQ(0, readers[i].value);
+	}
+}
+
+/*
+ * If the device says too early that it has flushed, or flushes its ATC while it
+ * can fill it from the IOTLB, which it does all the time, it reads the old page.
+ */
+static void flush_late(struct __test_metadata *_metadata,
+		       struct _test_data_sample *self)
+{
+	set("latency", STEP);
+	set("repeat", 1);
+	expect_read(1, self->addr);
+	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
+	expect_read(0, self->addr);
+}
+
+TEST_SAMPLE(late)
+{
+	flush_late(_metadata, self);
+}
+
+TEST_SAMPLE(out_of_step)
+{
+	set("reorder", 1);
+	flush_late(_metadata, self);
+}
+
+/* A device that is never done. */
+
+static void never(struct __test_metadata *_metadata,
+		  struct _test_data_sample *self, const char *parameter)
+{
+	int second = open(DEVICE_1, O_RDWR), value = 0;
+	long doorbells;
+
+	ASSERT_LE(0, second);
+	start_repeating(self->addr);
+	load_all(_metadata, self);
+	EXPECT_EQ(0, dev_read(second, self->addr, &value));
+	set(parameter, 1);
+	EXPECT_EQ(0, munmap(self->addr, page_size));
+	/* It is cut off, and nobody waits for it again. */
+	EXPECT_TRUE(is_left_alone(64));
+	EXPECT_TRUE(is_at_rest(0));
+	doorbells = statistic("doorbells");
+	EXPECT_EQ(0, munmap(self->addr + self->step, page_size));
+	EXPECT_EQ(doorbells, statistic("doorbells"));
+	expect_error(EIO, self->addr + 2 * self->step);
+	EXPECT_EQ(-1, open_device());
+	EXPECT_EQ(ENODEV, errno);
+	/* The other one is well. */
+	EXPECT_EQ(EFAULT, dev_read(second, self->addr, &value));
+	EXPECT_EQ(0, dev_read(second, self->addr + 2 * self->step, &value));
+	EXPECT_EQ(3, value);
+	close(second);
+	close(self->dev);
+	set_all();
+	/* It is found again. */
+	EXPECT_EQ(0, write_text(BUS "unbind", BUS_NAME));
+	EXPECT_EQ(0, write_text(BUS "bind", BUS_NAME));
+	self->dev = open_device();
+	ASSERT_LE(0, self->dev);
+	expect_read(3, self->addr + 2 * self->step);
+}
+
+TEST_SAMPLE(stuck)
+{
+	never(_metadata, self, "stuck");
+}
+
+TEST_SAMPLE(completions_are_lost)
+{
+	never(_metadata, self, "lose_completions");
+}
+
+TEST_SAMPLE(exit_with_a_device_that_is_stuck)
+{
+	pid_t pid;
+	int go, dev = start_child(&pid, &go, false);
+
+	ASSERT_LE(0, dev);
+	set("stuck", 1);
+	EXPECT_EQ(1, write(go, "", 1));
+	EXPECT_EQ(0, wait_child(pid));
+	EXPECT_TRUE(is_at_rest(0));
+	EXPECT_TRUE(is_left_alone(64));
+	close(dev);
+}
+
+/* The device, or the module, goes. */
+
+TEST_SAMPLE(device_goes_while_open)
+{
+	int second = open(DEVICE_1, O_RDWR), value;
+
+	ASSERT_LE(0, second);
+	load_all(_metadata, self);
+	start_repeating(self->addr);
+	EXPECT_EQ(0, write_text(BUS "unbind", BUS_NAME));
+	EXPECT_EQ(-1, access(DEVICE, F_OK));
+	EXPECT_TRUE(is_at_rest(0));
+	expect_error(EIO, self->addr);
+	EXPECT_EQ(0, munmap(self->addr, page_size));
+	EXPECT_TRUE(is_left_alone(64));
+	EXPECT_EQ(0, dev_read(second, self->addr + self->step, &value));
+	EXPECT_EQ(0, write_text(BUS "bind", BUS_NAME));
+	expect_error(EIO, self->addr + self->step);
+	close(self->dev);
+	close(second);
+	set_all();
+	self->dev = open_device();
+	ASSERT_LE(0, self->dev);
+	expect_read(2, self->addr + self->step);
+}
+
+static void *open_and_close(void *data)
+{
+	struct closer *closer = data;
+
+	while (!is_closed(closer)) {
+		int dev = open_device();
+
+		if (dev >= 0)
+			close(dev);
+	}
+	return NULL;
+}
+
+TEST_SAMPLE(device_goes_while_files_are_opened_and_closed)
+{
+	struct closer closer = {};
+	int i;
+
+	ASSERT_EQ(0, pthread_create(&closer.thread, NULL, open_and_close, &closer));
+	for (i = 0; i < 50; i++) {
+		EXPECT_EQ(0, write_text(BUS "unbind", BUS_NAME));
+		EXPECT_EQ(0, write_text(BUS "bind", BUS_NAME));
+		usleep(i * 100);
+	}
+	__atomic_store_n(&closer.closed, 1, __ATOMIC_RELAXED);
+	pthread_join(closer.thread, NULL);
+	close(self->dev);
+	self->dev = open_device();
+	ASSERT_LE(0, self->dev);
+	load_all(_metadata, self);
+}
+
 /* A descriptor holds the module.  When it is closed the bond is not yet freed. */
 TEST_SAMPLE(unload_while_the_process_runs)
 {
 	int i, page;
 
-	if (!self->loaded)
-		SKIP(return, MODULE " was there before");
+	if (!self->loaded[1])
+		SKIP(return, DRIVER " was there before");
 	for (i = 0; i < 20; i++) {
 		load_all(_metadata, self);
-		EXPECT_EQ(-1, unload_module());
+		EXPECT_EQ(-1, unload(DRIVER));
 		EXPECT_EQ(EWOULDBLOCK, errno);
 		load_all(_metadata, self);
 		close(self->dev);
 		self->dev = -1;
-		self->loaded = false;
-		ASSERT_EQ(0, unload_module());
+		self->loaded[1] = false;
+		ASSERT_EQ(0, unload(DRIVER));
 		EXPECT_EQ(-1, access(DEVICE, F_OK));
 		EXPECT_EQ(0, madvise(self->addr, self->len, MADV_DONTNEED));
 		EXPECT_EQ(0, self->addr[0]);
-		ASSERT_EQ(0, load_module());
-		self->loaded = true;
+		ASSERT_EQ(0, load(DRIVER));
+		self->loaded[1] = true;
 		self->dev = open_device();
 		ASSERT_LE(0, self->dev);
 		expect_read(0, self->addr);
@@ -493,21 +1074,14 @@ static void bind_to_cpu(int cpu)
 	sched_setaffinity(0, sizeof(one), &one);
 }
 
-struct closer {
-	pthread_t thread;
-	int dev, closed;
-};
-
 static void *close_and_keep_the_cpu(void *data)
 {
 	struct sched_param first = { .sched_priority = 1 };
-	struct closer *closer = data;
 	struct timespec begin, now;
 
 	bind_to_cpu(0);
 	sched_setscheduler(0, SCHED_FIFO, &first);
-	close(closer->dev);
-	__atomic_store_n(&closer->closed, 1, __ATOMIC_RELAXED);
+	close_in_thread(data);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	do {
 		clock_gettime(CLOCK_MONOTONIC, &now);
@@ -560,50 +1134,25 @@ TEST_SAMPLE(unload_before_the_bond_is_freed)
 	time_t until = 0;
 	pid_t pid;
 
-	if (!self->loaded)
-		SKIP(return, MODULE " was there before");
+	if (!self->loaded[1])
+		SKIP(return, DRIVER " was there before");
 	load_all(_metadata, self);
 	pid = start_binding(self->dev);
 	ASSERT_LT(0, pid);
 	bind_to_cpu(1);
 	self->dev = -1;
-	self->loaded = false;
+	self->loaded[1] = false;
 	ASSERT_EQ(0, pthread_create(&closer.thread, NULL,
 				    close_and_keep_the_cpu, &closer));
-	while (!__atomic_load_n(&closer.closed, __ATOMIC_RELAXED) &&
-	       is_time_left(&until))
+	while (!is_closed(&closer) && is_time_left(&until))
 		usleep(100);
 	kill(pid, SIGKILL);
 	wait_child(pid);
-	EXPECT_EQ(0, unload_module());
+	EXPECT_EQ(0, unload(DRIVER));
 	pthread_join(closer.thread, NULL);
 	/* Time for what has been left behind. */
 	usleep(100000);
 	EXPECT_EQ(-1, access(DEVICE, F_OK));
-}
-
-static int set_walk_delay(int microseconds)
-{
-	FILE *file = fopen(WALK_DELAY, "w");
-
-	if (!file)
-		return -1;
-	fprintf(file, "%d", microseconds);
-	return fclose(file);
-}
-
-struct reader {
-	pthread_t thread;
-	int dev, *addr, value;
-};
-
-static void *read_once(void *data)
-{
-	struct reader *reader = data;
-
-	if (dev_read(reader->dev, reader->addr, &reader->value))
-		reader->value = -1;
-	return NULL;
 }
 
 /*
@@ -616,16 +1165,16 @@ TEST_SAMPLE(walk_while_the_page_is_replaced)
 	long walks = statistic("walks"), discarded = statistic("discarded");
 	time_t until = 0;
 
-	if (set_walk_delay(500000))
-		SKIP(return, "cannot write " WALK_DELAY);
+	ASSERT_EQ(0, set("walk_delay", 500000));
 	ASSERT_EQ(0, pthread_create(&reader.thread, NULL, read_once, &reader));
 	while (statistic("walks") == walks && is_time_left(&until))
 		;
 	usleep(50000);
 	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
 	self->addr[0] = 9;
-	set_walk_delay(0);
+	set("walk_delay", 0);
 	pthread_join(reader.thread, NULL);
+	EXPECT_EQ(0, reader.error);
 	EXPECT_EQ(9, reader.value);
 	expect_read(9, self->addr);
 	EXPECT_LT(discarded, statistic("discarded"));
