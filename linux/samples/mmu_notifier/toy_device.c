@@ -325,6 +325,10 @@ static void toy_copy(struct toy_hw *hw, struct toy_job *job, struct page *page)
 	hw->count.accesses++;
 }
 
+/*
+ * get_user_pages_fast_only() does not find the zero page.  If the page is still
+ * not there when the request was handled, one to write replaces that.
+ */
 static void toy_request(struct toy_hw *hw, struct toy_job *job)
 {
 	struct toy_request *request =
@@ -332,7 +336,7 @@ static void toy_request(struct toy_hw *hw, struct toy_job *job)
 
 	request->pasid = cpu_to_le32(job->pasid);
 	request->tag = cpu_to_le16(job - hw->jobs);
-	request->write = cpu_to_le16(job->write);
+	request->write = cpu_to_le16(job->write || job->tries);
 	request->addr = cpu_to_le64(job->addr);
 	hw->request_tail++;
 	job->tries++;
@@ -476,11 +480,13 @@ static void toy_control(struct toy_hw *hw, bool enabled)
 {
 	struct toy_job *job;
 
+	if (enabled && !hw->enabled) {
+		hw->head = 0;
+		hw->tail = 0;
+		hw->request_tail = 0;
+		hw->reordered = false;
+	}
 	hw->enabled = enabled;
-	hw->head = 0;
-	hw->tail = 0;
-	hw->request_tail = 0;
-	hw->reordered = false;
 	hw->count.entries = 0;
 	memset(hw->iotlb, 0, sizeof(hw->iotlb));
 	memset(hw->atc, 0, sizeof(hw->atc));

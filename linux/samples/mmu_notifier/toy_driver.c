@@ -261,6 +261,9 @@ static irqreturn_t toy_take_requests(int irq, void *data)
 	mutex_lock(&toy->requests_lock);
 	/* As with readl(), memory is read later; else, dma_rmb(). */
 	tail = toy_hw_read(toy->hw, TOY_REQUEST_TAIL);
+	/* All ones if the device was pulled out. */
+	if (tail - toy->head > TOY_NR_REQUESTS)
+		tail = toy->head;
 	for (; toy->head != tail; toy->head++)
 		toy_take_request(toy, &toy->memory->requests[toy->head %
 							     TOY_NR_REQUESTS]);

@@ -41,7 +41,9 @@
 #define NR_CLOSES	100	/* more than the device has PASIDs */
 #define PATIENCE	20	/* seconds, for what happens some time later */
 #define BUSY		500	/* milliseconds */
-#define STEP		200000	/* microseconds; a flush is three of them, and less than a second */
+/* Microseconds for a command.  A flush has three, and a second in all. */
+#define STEP		200000
+#define LATE		60000	/* if flushes of other CPUs come first */
 
 static size_t page_size;
 
@@ -548,7 +550,7 @@ TEST_SAMPLE(bind_again)
 	ASSERT_EQ(0, dev_write(self->dev, addr, 1));			\
 } while (0)
 
-/* No page that was freed is written to by the device. */
+/* No page that was freed is written to by the device.  A hole is too small for it. */
 static bool is_left_alone(int nr)
 {
 	int *fresh = map_pages(nr), i, written = 0;
@@ -565,8 +567,10 @@ static bool is_left_alone(int nr)
 
 TEST_SAMPLE(munmap_while_the_device_writes)
 {
-	start_repeating(self->addr);
-	EXPECT_EQ(0, munmap(self->addr, page_size));
+	int *addr = self->addr + self->step;
+
+	start_repeating(addr);
+	EXPECT_EQ(0, munmap(addr, page_size));
 	EXPECT_TRUE(is_left_alone(64));
 	EXPECT_TRUE(is_at_rest(0));
 }
@@ -633,8 +637,36 @@ TEST_SAMPLE(another_process)
 	load_all(_metadata, self);
 }
 
+enum child { CHILD_EXITS, CHILD_EXECS, CHILD_FORKS };
+
+static int run_child(int dev, int to_child, int to_parent, enum child what)
+{
+	int *addr = map_pages(1);
+	char env[64];
+
+	if (open(DEVICE_1, O_RDWR) < 0 || set("repeat", 1) ||
+	    dev_write(dev, addr, 9) || *addr != 9 ||
+	    write(to_parent, &dev, sizeof(dev)) != sizeof(dev) ||
+	    read(to_child, env, 1) != 1)
+		return 1;
+	if (what == CHILD_EXECS) {
+		char *argv[2] = { "sample_test", NULL };
+		char *envp[2] = { env, NULL };
+
+		snprintf(env, sizeof(env), EXEC_CHILD "=%d", dev);
+		execve("/proc/self/exe", argv, envp);
+		return 2;
+	}
+	if (what == CHILD_FORKS) {
+		close(dev);
+		if (fork())
+			pause();
+	}
+	return 0;
+}
+
 /* A child whose memory the device writes to, and its descriptor. */
-static int start_child(pid_t *pid, int *go, bool exec)
+static int start_child(pid_t *pid, int *go, enum child what)
 {
 	int to_child[2], to_parent[2], dev = -1, pidfd;
 
@@ -644,43 +676,27 @@ static int start_child(pid_t *pid, int *go, bool exec)
 	if (*pid < 0)
 		return -1;
 	if (!*pid) {
-		int *addr = map_pages(1);
-		char env[64];
-
-		/* If the parent ends, so does read() of what it had to write. */
-		close(to_child[1]);
-		dev = open_device();
-		set("repeat", 1);
-		if (dev_write(dev, addr, 9) || *addr != 9 ||
-		    write(to_parent[1], &dev, sizeof(dev)) != sizeof(dev) ||
-		    read(to_child[0], addr + 1, 1) != 1)
-			_exit(1);
-		if (exec) {
-			char *argv[2] = { "sample_test", NULL };
-			char *envp[2] = { env, NULL };
-
-			snprintf(env, sizeof(env), EXEC_CHILD "=%d", dev);
-			execve("/proc/self/exe", argv, envp);
-			_exit(2);
-		}
-		_exit(0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(run_child(open_device(), to_child[0], to_parent[1], what));
 	}
+	close(to_child[0]);
 	close(to_parent[1]);
 	pidfd = syscall(__NR_pidfd_open, *pid, 0);
 	if (read(to_parent[0], &dev, sizeof(dev)) != sizeof(dev))
 		dev = -1;
 	else
 		dev = syscall(__NR_pidfd_getfd, pidfd, dev, 0);
+	close(to_parent[0]);
 	close(pidfd);
 	*go = to_child[1];
 	return dev;
 }
 
 static void outlive(struct __test_metadata *_metadata,
-		    struct _test_data_sample *self, bool exec)
+		    struct _test_data_sample *self, enum child what)
 {
 	pid_t pid;
-	int go, value, dev = start_child(&pid, &go, exec);
+	int go, value, dev = start_child(&pid, &go, what);
 
 	ASSERT_LE(0, dev);
 	EXPECT_FALSE(is_at_rest(0));
@@ -699,12 +715,12 @@ static void outlive(struct __test_metadata *_metadata,
 
 TEST_SAMPLE(exit)
 {
-	outlive(_metadata, self, false);
+	outlive(_metadata, self, CHILD_EXITS);
 }
 
 TEST_SAMPLE(execve)
 {
-	outlive(_metadata, self, true);
+	outlive(_metadata, self, CHILD_EXECS);
 }
 
 /* release() and the last close at the same time. */
@@ -714,7 +730,7 @@ TEST_SAMPLE(exit_and_close)
 
 	for (i = 0; i < NR_CLOSES; i++) {
 		pid_t pid;
-		int go, dev = start_child(&pid, &go, false);
+		int go, dev = start_child(&pid, &go, CHILD_EXITS);
 
 		ASSERT_LE(0, dev);
 		EXPECT_EQ(1, write(go, "", 1));
@@ -763,93 +779,74 @@ TEST_SAMPLE(open_is_interrupted)
 
 /* Page requests. */
 
-static void *fork_in_thread(void *data)
-{
-	pid_t pid = fork();
-
-	if (!pid)
-		_exit(0);
-	waitpid(pid, NULL, 0);
-	return NULL;
-}
-
 /*
- * fork() takes the right to write from the device, which asks for it.  It cannot
- * get it as long as fork() holds mmap_lock: until device 1 has flushed as well.
+ * The device writes to the memory of a child, which forks.  That takes the right
+ * to write from the device, which asks for it.  It cannot get it as long as the
+ * child holds mmap_lock: until device 1 has flushed as well.
  */
-static int start_late_fork(pthread_t *thread, unsigned int latency)
+static int start_late_fork(pid_t *pid, unsigned int latency)
 {
-	long doorbells;
+	int go, dev = start_child(pid, &go, CHILD_FORKS);
 	time_t until = 0;
+	long doorbells;
 
-	set_both("latency", latency, STEP);
+	set_both("latency", latency, LATE);
 	doorbells = statistic_of(1, "doorbells");
-	if (pthread_create(thread, NULL, fork_in_thread, NULL))
+	if (write(go, "", 1) != 1)
 		return -1;
 	while (statistic_of(1, "doorbells") == doorbells && is_time_left(&until))
 		;
-	return 0;
+	return dev;
 }
 
-/* What is asked for has to be answered before the PASID is somebody else's. */
-static void close_with_request(struct __test_metadata *_metadata,
-			       struct _test_data_sample *self,
-			       unsigned int latency)
+static void end_child(struct __test_metadata *_metadata, pid_t pid)
 {
-	int second = open(DEVICE_1, O_RDWR);
-	pthread_t thread;
-
-	ASSERT_LE(0, second);
-	start_repeating(self->addr);
-	ASSERT_EQ(0, start_late_fork(&thread, latency));
-	if (!latency)
-		EXPECT_EQ(1, becomes("waiting", 1));
-	close(self->dev);
-	EXPECT_EQ(0, statistic("waiting"));
-	EXPECT_EQ(0, statistic("entries"));
-	EXPECT_TRUE(is_at_rest(0));
-	pthread_join(thread, NULL);
-	set_all();
-	close(second);
-	/* Whoever has the PASID next finds nothing of it. */
-	self->dev = open_device();
-	ASSERT_LE(0, self->dev);
-	self->addr[0] = 9;
-	expect_read(9, self->addr);
-}
-
-TEST_SAMPLE(close_while_a_request_waits)
-{
-	close_with_request(_metadata, self, 0);
-}
-
-/* The flush that makes the device ask is still to come. */
-TEST_SAMPLE(close_before_a_request_is_made)
-{
-	close_with_request(_metadata, self, STEP / 10);
-}
-
-/* Who handles the request has the last reference to the memory. */
-TEST_SAMPLE(exit_while_a_request_waits)
-{
-	pid_t pid = fork();
-	pthread_t thread;
-
-	ASSERT_LE(0, pid);
-	if (!pid) {
-		self->dev = open_device();
-		if (open(DEVICE_1, O_RDWR) < 0 || set("repeat", 1) ||
-		    dev_write(self->dev, self->addr, 1) ||
-		    start_late_fork(&thread, 0))
-			_exit(1);
-		pause();
-	}
-	EXPECT_EQ(1, becomes("waiting", 1));
 	kill(pid, SIGKILL);
 	EXPECT_EQ(128 + SIGKILL, wait_child(pid));
 	EXPECT_EQ(0, becomes("jobs", 0));
 	EXPECT_TRUE(is_at_rest(0));
 	set_all();
+}
+
+/* What is asked for has to be answered before the PASID is somebody else's. */
+TEST_SAMPLE(close_while_a_request_waits)
+{
+	pid_t pid;
+	int dev = start_late_fork(&pid, 0);
+
+	ASSERT_LE(0, dev);
+	EXPECT_EQ(1, becomes("waiting", 1));
+	close(dev);
+	EXPECT_EQ(0, statistic("waiting"));
+	EXPECT_EQ(0, statistic("entries"));
+	end_child(_metadata, pid);
+}
+
+/* The flush that makes the device ask is still to come. */
+TEST_SAMPLE(close_before_a_request_is_made)
+{
+	pid_t pid;
+	int dev = start_late_fork(&pid, LATE / 6);
+
+	ASSERT_LE(0, dev);
+	EXPECT_EQ(0, statistic("waiting"));
+	close(dev);
+	EXPECT_EQ(0, statistic("waiting"));
+	EXPECT_EQ(0, statistic("entries"));
+	end_child(_metadata, pid);
+}
+
+/* Who handles the request has the last reference to the memory. */
+TEST_SAMPLE(exit_while_a_request_waits)
+{
+	pid_t pid;
+	int dev = start_late_fork(&pid, 0);
+
+	ASSERT_LE(0, dev);
+	EXPECT_EQ(1, becomes("waiting", 1));
+	end_child(_metadata, pid);
+	EXPECT_EQ(0, statistic("entries"));
+	close(dev);
 	load_all(_metadata, self);
 }
 
@@ -921,28 +918,33 @@ TEST_SAMPLE(out_of_step)
 static void never(struct __test_metadata *_metadata,
 		  struct _test_data_sample *self, const char *parameter)
 {
+	int *addr[] = {
+		self->addr + 1 * self->step,
+		self->addr + 3 * self->step,
+		self->addr + 5 * self->step,
+	};
 	int second = open(DEVICE_1, O_RDWR), value = 0;
 	long doorbells;
 
 	ASSERT_LE(0, second);
-	start_repeating(self->addr);
-	load_all(_metadata, self);
-	EXPECT_EQ(0, dev_read(second, self->addr, &value));
+	expect_read(6, addr[2]);
+	start_repeating(addr[0]);
+	EXPECT_EQ(0, dev_read(second, addr[0], &value));
 	set(parameter, 1);
-	EXPECT_EQ(0, munmap(self->addr, page_size));
+	EXPECT_EQ(0, munmap(addr[0], page_size));
 	/* It is cut off, and nobody waits for it again. */
 	EXPECT_TRUE(is_left_alone(64));
 	EXPECT_TRUE(is_at_rest(0));
 	doorbells = statistic("doorbells");
-	EXPECT_EQ(0, munmap(self->addr + self->step, page_size));
+	EXPECT_EQ(0, munmap(addr[1], page_size));
 	EXPECT_EQ(doorbells, statistic("doorbells"));
-	expect_error(EIO, self->addr + 2 * self->step);
+	expect_error(EIO, addr[2]);
 	EXPECT_EQ(-1, open_device());
 	EXPECT_EQ(ENODEV, errno);
 	/* The other one is well. */
-	EXPECT_EQ(EFAULT, dev_read(second, self->addr, &value));
-	EXPECT_EQ(0, dev_read(second, self->addr + 2 * self->step, &value));
-	EXPECT_EQ(3, value);
+	EXPECT_EQ(EFAULT, dev_read(second, addr[0], &value));
+	EXPECT_EQ(0, dev_read(second, addr[2], &value));
+	EXPECT_EQ(6, value);
 	close(second);
 	close(self->dev);
 	set_all();
@@ -951,7 +953,7 @@ static void never(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, write_text(BUS "bind", BUS_NAME));
 	self->dev = open_device();
 	ASSERT_LE(0, self->dev);
-	expect_read(3, self->addr + 2 * self->step);
+	expect_read(6, addr[2]);
 }
 
 TEST_SAMPLE(stuck)
@@ -967,7 +969,7 @@ TEST_SAMPLE(completions_are_lost)
 TEST_SAMPLE(exit_with_a_device_that_is_stuck)
 {
 	pid_t pid;
-	int go, dev = start_child(&pid, &go, false);
+	int go, dev = start_child(&pid, &go, CHILD_EXITS);
 
 	ASSERT_LE(0, dev);
 	set("stuck", 1);
@@ -991,7 +993,7 @@ TEST_SAMPLE(device_goes_while_open)
 	EXPECT_EQ(-1, access(DEVICE, F_OK));
 	EXPECT_TRUE(is_at_rest(0));
 	expect_error(EIO, self->addr);
-	EXPECT_EQ(0, munmap(self->addr, page_size));
+	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
 	EXPECT_TRUE(is_left_alone(64));
 	EXPECT_EQ(0, dev_read(second, self->addr + self->step, &value));
 	EXPECT_EQ(0, write_text(BUS "bind", BUS_NAME));
