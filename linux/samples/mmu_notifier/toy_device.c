@@ -236,6 +236,7 @@ static void toy_execute(struct toy_hw *hw, const struct toy_command *command)
 		toy_respond(hw, first, last);
 		break;
 	case TOY_COMPLETE:
+		/* After all that was done for the commands in front of it. */
 		if (!lose_completions[hw->id])
 			smp_store_release(&hw->memory->done, cpu_to_le32(last));
 		break;

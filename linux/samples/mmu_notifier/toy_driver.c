@@ -2,7 +2,8 @@
 /*
  * A driver of devices that walk the page table of a process and have TLBs: how
  * it uses mmu_notifier_ops.  Documentation/mm/mmu_notifier.rst explains why, and
- * toy_device.h describes the device.
+ * toy_device.h describes the device.  Here is the life cycle.  toy_queue.c has the
+ * commands, toy_requests.c the page requests.
  *
  * A process that opens /dev/mmu_notifier_toy0 lets the device use its memory.
  * pread() and pwrite() make the device read and write, at the address that is
@@ -13,7 +14,6 @@
 #include <linux/fs.h>
 #include <linux/interrupt.h>
 #include <linux/io.h>
-#include <linux/iopoll.h>
 #include <linux/kref.h>
 #include <linux/list.h>
 #include <linux/miscdevice.h>
@@ -23,205 +23,14 @@
 #include <linux/mutex.h>
 #include <linux/pgtable.h>
 #include <linux/platform_device.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
-#include <linux/wait_bit.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
-#include "toy_device.h"
+#include "toy_driver.h"
 
-/* Far above the slowest flush, far below what is taken for a lockup. */
-#define TOY_LIMIT_US	USEC_PER_SEC
-
-/* A device. */
-struct toy {
-	struct device *dev;
-	struct toy_hw *hw;		/* its registers */
-	struct toy_memory *memory;
-	struct miscdevice misc;
-	spinlock_t lock;		/* for commands */
-	u32 tail;			/* commands posted, ever */
-	bool dead;			/* cut off, as it was too late once */
-	struct xarray links;		/* by PASID */
-	struct mutex requests_lock;
-	u32 head;			/* page requests taken, ever */
-	struct workqueue_struct *workqueue;
-};
-
-/* A process whose memory devices use. */
-struct toy_bond {
-	struct mmu_notifier mn;		/* one for all devices */
-	struct mutex mutex;		/* held while a link is stopped */
-	rwlock_t lock;			/* read by flushes, until completion */
-	struct list_head links;
-};
-
-/* A device that uses the memory of a process, for an open file. */
-struct toy_link {
-	struct kref ref;		/* of the file, and of page requests */
-	struct toy *toy;
-	struct toy_hw *portal;
-	struct toy_bond *bond;
-	struct list_head node;		/* empty if it was stopped */
-	u32 pasid;
-	atomic_t pending;		/* page requests being handled */
-};
-
-struct toy_fault {
-	struct work_struct work;
-	struct toy *toy;
-	struct toy_link *link;
-	struct toy_request request;
-};
-
-/* --- commands --- */
-
-/*
- * With PCI, this is pci_quarantine().  @dead comes last: another CPU that sees
- * it returns from its flush, and frees pages.
- */
-static void toy_cut_off(struct toy *toy)
-{
-	toy_hw_write(toy->hw, TOY_CONTROL, 0);
-	/* The answer comes behind what the device has written until then. */
-	toy_hw_read(toy->hw, TOY_CONTROL);
-	if (!xchg(&toy->dead, true))
-		dev_err(toy->dev, "not flushed in time, cut off from memory\n");
-}
-
-/* Waits for the first @nr of all commands, unless it has waited in vain before. */
-static void toy_wait(struct toy *toy, u32 nr)
-{
-	u32 done;
-
-	if (smp_load_acquire(&toy->dead))
-		return;
-	if (read_poll_timeout_atomic(le32_to_cpu, done, (s32)(done - nr) >= 0,
-				     1, TOY_LIMIT_US, false,
-				     READ_ONCE(toy->memory->done)))
-		toy_cut_off(toy);
-	/* Who reads a page next finds what the device has written before. */
-	dma_rmb();
-}
-
-/* Waits for all that was posted. */
-static void toy_sync(struct toy *toy)
-{
-	toy_wait(toy, READ_ONCE(toy->tail));
-}
-
-static struct toy_command toy_command(u32 op, u32 pasid, u64 first, u64 last)
-{
-	return (struct toy_command) {
-		.op = cpu_to_le32(op),
-		.pasid = cpu_to_le32(pasid),
-		.first = cpu_to_le64(first),
-		.last = cpu_to_le64(last),
-	};
-}
-
-/* Behind the @nr commands goes one that says that they are complete. */
-static void toy_post(struct toy *toy, const struct toy_command *commands, u32 nr)
-{
-	struct toy_command *ring = toy->memory->commands;
-	u32 tail, end;
-
-	spin_lock(&toy->lock);
-	tail = toy->tail;
-	end = tail + nr + 1;
-	/* For space, if many CPUs flush, or the device is late. */
-	toy_wait(toy, end - TOY_NR_COMMANDS);
-	if (!toy->dead) {
-		while (nr--)
-			ring[tail++ % TOY_NR_COMMANDS] = *commands++;
-		ring[tail++ % TOY_NR_COMMANDS] =
-			toy_command(TOY_COMPLETE | TOY_FENCE, 0, 0, end);
-		WRITE_ONCE(toy->tail, tail);
-		/*
-		 * As with writel(), memory is first: the commands, and the page
-		 * table as this CPU, or one whose change it saw, has changed
-		 * it.  writel_relaxed(), or a valid bit in the command, needs
-		 * dma_wmb() in front of it.
-		 */
-		toy_hw_write(toy->hw, TOY_TAIL, tail);
-	}
-	spin_unlock(&toy->lock);
-}
-
-static void toy_flush(struct toy_link *link, u64 first, u64 last)
-{
-	struct toy_command commands[] = {
-		toy_command(TOY_FLUSH_IOTLB, link->pasid, first, last),
-		/* Behind the IOTLB, from which the ATC is filled. */
-		toy_command(TOY_FLUSH_ATC | TOY_FENCE, link->pasid, first, last),
-	};
-
-	toy_post(link->toy, commands, ARRAY_SIZE(commands));
-}
-
-/* --- page requests --- */
-
-static void toy_free_link(struct kref *ref)
-{
-	struct toy_link *link = container_of(ref, struct toy_link, ref);
-
-	mmu_notifier_put(&link->bond->mn);
-	kfree(link);
-}
-
-static void toy_respond(struct toy *toy, const struct toy_request *request,
-			int error)
-{
-	struct toy_command command =
-		toy_command(TOY_RESPOND, 0, le16_to_cpu(request->tag), !!error);
-
-	toy_post(toy, &command, 1);
-}
-
-/*
- * A fault takes mmap_lock, and long.  Others do not wait for it: each has a work
- * item.  Nor does a flush, whose caller can hold mmap_lock: the device executes
- * it although it waits for this response.  What stops the link waits, so there
- * is no FAULT_FLAG_ALLOW_RETRY: userfaultfd can need who waits.
- */
-static void toy_handle_fault(struct work_struct *work)
-{
-	struct toy_fault *fault = container_of(work, struct toy_fault, work);
-	unsigned int write = fault->request.write ? FAULT_FLAG_WRITE : 0;
-	u64 addr = le64_to_cpu(fault->request.addr);
-	struct toy_link *link = fault->link;
-	struct mm_struct *mm = link->bond->mn.mm;
-	int ret = -EFAULT;
-
-	/* The notifier keeps the struct, not the address space. */
-	if (mmget_not_zero(mm)) {
-		mmap_read_lock(mm);
-		ret = fixup_user_fault(mm, addr, FAULT_FLAG_REMOTE | write, NULL);
-		/*
-		 * The device may have the entry that forbade the write.  What
-		 * is granted is not announced.
-		 */
-		if (!ret && write)
-#if TREE < 612
-			mmu_notifier_write_fault_done(mm, addr);
-#else
-			toy_flush(link, addr, addr);
-#endif
-		mmap_read_unlock(mm);
-		/* Not mmput(): release() would wait for this function. */
-		mmput_async(mm);
-	}
-	toy_respond(fault->toy, &fault->request, ret);
-	if (atomic_dec_and_test(&link->pending))
-		wake_up_var(&link->pending);
-	kref_put(&link->ref, toy_free_link);
-	kfree(fault);
-}
-
-/* A device may ask with any PASID, at any time. */
-static struct toy_link *toy_find_link(struct toy *toy, unsigned long pasid)
+struct toy_link *toy_get_link(struct toy *toy, unsigned long pasid)
 {
 	struct toy_link *link;
 
@@ -233,42 +42,17 @@ static struct toy_link *toy_find_link(struct toy *toy, unsigned long pasid)
 	return link;
 }
 
-static void toy_take_request(struct toy *toy, const struct toy_request *request)
+static void toy_free_link(struct kref *ref)
 {
-	struct toy_link *link = toy_find_link(toy, le32_to_cpu(request->pasid));
-	struct toy_fault *fault;
+	struct toy_link *link = container_of(ref, struct toy_link, ref);
 
-	fault = link ? kmalloc(sizeof(*fault), GFP_KERNEL) : NULL;
-	if (!fault) {
-		toy_respond(toy, request, -ENOMEM);
-		if (link)
-			kref_put(&link->ref, toy_free_link);
-		return;
-	}
-	fault->toy = toy;
-	fault->link = link;
-	fault->request = *request;
-	atomic_inc(&link->pending);
-	INIT_WORK(&fault->work, toy_handle_fault);
-	queue_work(toy->workqueue, &fault->work);
+	mmu_notifier_put(&link->bond->mn);
+	kfree(link);
 }
 
-static irqreturn_t toy_take_requests(int irq, void *data)
+void toy_put_link(struct toy_link *link)
 {
-	struct toy *toy = data;
-	u32 tail;
-
-	mutex_lock(&toy->requests_lock);
-	/* As with readl(), memory is read later; else, dma_rmb(). */
-	tail = toy_hw_read(toy->hw, TOY_REQUEST_TAIL);
-	/* All ones if the device was pulled out. */
-	if (tail - toy->head > TOY_NR_REQUESTS)
-		tail = toy->head;
-	for (; toy->head != tail; toy->head++)
-		toy_take_request(toy, &toy->memory->requests[toy->head %
-							     TOY_NR_REQUESTS]);
-	mutex_unlock(&toy->requests_lock);
-	return IRQ_HANDLED;
+	kref_put(&link->ref, toy_free_link);
 }
 
 /* --- the end of a link --- */
@@ -279,7 +63,6 @@ static irqreturn_t toy_take_requests(int irq, void *data)
  */
 static void toy_stop(struct toy_link *link)
 {
-	struct toy_command stop = toy_command(TOY_STOP, link->pasid, 0, 0);
 	struct toy_bond *bond = link->bond;
 	struct toy *toy = link->toy;
 
@@ -288,10 +71,9 @@ static void toy_stop(struct toy_link *link)
 	if (list_empty(&link->node))
 		return;
 	WRITE_ONCE(toy->memory->contexts[link->pasid], 0);
-	toy_post(toy, &stop, 1);
+	toy_stop_device(link);
 	toy_sync(toy);
-	toy_take_requests(0, toy);
-	wait_var_event(&link->pending, !atomic_read(&link->pending));
+	toy_drain(link);
 	toy_flush(link, 0, U64_MAX);
 	toy_sync(toy);
 
@@ -300,6 +82,7 @@ static void toy_stop(struct toy_link *link)
 	write_unlock(&bond->lock);
 	/* From now on, the PASID may be somebody else's. */
 	xa_erase(&toy->links, link->pasid);
+	WRITE_ONCE(link->pasid, 0);
 }
 
 static void toy_lock_and_stop(struct toy_link *link)
@@ -427,7 +210,7 @@ static int toy_open(struct inode *inode, struct file *file)
 	link->bond = to_bond(mn);
 	ret = toy_start(link, pgd);
 	if (ret)
-		kref_put(&link->ref, toy_free_link);
+		toy_put_link(link);
 	else
 		file->private_data = link;
 	return ret;
@@ -440,7 +223,7 @@ static int toy_close(struct inode *inode, struct file *file)
 
 	/* The last put calls no release(), and does not wait for callbacks. */
 	toy_lock_and_stop(link);
-	kref_put(&link->ref, toy_free_link);
+	toy_put_link(link);
 	return 0;
 }
 
@@ -452,7 +235,7 @@ static ssize_t toy_read(struct file *file, char __user *to, size_t len,
 
 	if (current->mm != link->bond->mn.mm)
 		return -EPERM;
-	return toy_portal_read(link->portal, link->pasid, to, len, addr);
+	return toy_portal_read(link->portal, READ_ONCE(link->pasid), to, len, addr);
 }
 
 static ssize_t toy_write(struct file *file, const char __user *from, size_t len,
@@ -462,7 +245,7 @@ static ssize_t toy_write(struct file *file, const char __user *from, size_t len,
 
 	if (current->mm != link->bond->mn.mm)
 		return -EPERM;
-	return toy_portal_write(link->portal, link->pasid, from, len, addr);
+	return toy_portal_write(link->portal, READ_ONCE(link->pasid), from, len, addr);
 }
 
 static const struct file_operations toy_fops = {
@@ -531,11 +314,11 @@ static void toy_unplug(struct platform_device *pdev)
 
 	misc_deregister(&toy->misc);
 	xa_for_each(&toy->links, pasid, link) {
-		link = toy_find_link(toy, pasid);
+		link = toy_get_link(toy, pasid);
 		if (!link)
 			continue;
 		toy_lock_and_stop(link);
-		kref_put(&link->ref, toy_free_link);
+		toy_put_link(link);
 	}
 	toy_hw_write(toy->hw, TOY_CONTROL, 0);
 	free_irq(platform_get_irq(pdev, 0), toy);
