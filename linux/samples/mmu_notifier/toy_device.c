@@ -45,7 +45,7 @@
 #define TOY_NR_TRIES	100	/* page requests of an access */
 #define TOY_MAX_LEN	64UL	/* bytes of an access */
 
-/* Each has a value for each device. */
+/* A value for each device. */
 static uint latency[TOY_NR_DEVICES];
 module_param_array(latency, uint, NULL, 0644);
 MODULE_PARM_DESC(latency, "microseconds before each command");
@@ -117,6 +117,7 @@ struct toy_hw {
 	bool reordered;		/* the command behind the head is done */
 	u32 head, tail;
 	u32 request_tail;
+	u64 contexts[TOY_NR_PASIDS];	/* as read from memory */
 	u32 flushes[TOY_NR_PASIDS];
 	struct toy_entry iotlb[TOY_NR_ENTRIES], atc[TOY_NR_ENTRIES];
 	struct toy_job jobs[TOY_NR_REQUESTS];
@@ -187,10 +188,22 @@ static void toy_kick(struct toy_hw *hw)
 	swake_up_one(&hw->work);
 }
 
+static u64 toy_context(struct toy_hw *hw, u32 pasid)
+{
+	u64 *context = &hw->contexts[pasid];
+
+	if (!(*context & TOY_VALID))
+		*context = le64_to_cpu(READ_ONCE(hw->memory->contexts[pasid]));
+	return *context;
+}
+
 static void toy_stop(struct toy_hw *hw, u32 pasid)
 {
 	struct toy_job *job;
 
+	hw->contexts[pasid] = 0;
+	if (toy_context(hw, pasid) & TOY_VALID)
+		return;
 	for (job = hw->jobs; job < hw->jobs + TOY_NR_REQUESTS; job++) {
 		if (job->state == TOY_FREE || job->pasid != pasid)
 			continue;
@@ -313,8 +326,7 @@ static bool toy_may_access(struct toy_hw *hw, struct toy_job *job)
 		return false;
 	if (job->stopping)
 		return job->flushes == hw->flushes[job->pasid];
-	return le64_to_cpu(READ_ONCE(hw->memory->contexts[job->pasid])) ==
-	       (job->root | TOY_VALID);
+	return toy_context(hw, job->pasid) == (job->root | TOY_VALID);
 }
 
 static void toy_copy(struct toy_hw *hw, struct toy_job *job, struct page *page)
@@ -486,6 +498,7 @@ static void toy_control(struct toy_hw *hw, bool enabled)
 		hw->tail = 0;
 		hw->request_tail = 0;
 		hw->reordered = false;
+		memset(hw->contexts, 0, sizeof(hw->contexts));
 	}
 	hw->enabled = enabled;
 	hw->count.entries = 0;
@@ -677,6 +690,15 @@ static void toy_show(struct toy_hw *hw)
 		debugfs_create_u32(names[i], 0400, hw->debugfs, counter + i);
 }
 
+static int toy_plug(struct toy_hw *hw)
+{
+	const struct resource interrupt = DEFINE_RES_IRQ(hw->irq);
+
+	hw->pdev = platform_device_register_simple("mmu_notifier_toy", hw->id,
+						   &interrupt, 1);
+	return PTR_ERR_OR_ZERO(hw->pdev);
+}
+
 /* Undoes as much of toy_add() as was done. */
 static void toy_remove(struct toy_hw *hw)
 {
@@ -695,8 +717,6 @@ static void toy_remove(struct toy_hw *hw)
 
 static int toy_add(struct toy_hw *hw)
 {
-	struct resource interrupt;
-
 	raw_spin_lock_init(&hw->lock);
 	init_swait_queue_head(&hw->work);
 	init_waitqueue_head(&hw->done);
@@ -717,10 +737,7 @@ static int toy_add(struct toy_hw *hw)
 	if (IS_ERR(hw->thread))
 		return PTR_ERR(hw->thread);
 	toy_show(hw);
-	interrupt = (struct resource)DEFINE_RES_IRQ(hw->irq);
-	hw->pdev = platform_device_register_simple("mmu_notifier_toy", hw->id,
-						   &interrupt, 1);
-	return PTR_ERR_OR_ZERO(hw->pdev);
+	return toy_plug(hw);
 }
 
 static void toy_remove_all(void)

@@ -36,9 +36,10 @@ enum toy_op {
 	TOY_FLUSH_IOTLB,
 	TOY_FLUSH_ATC,
 	/*
-	 * Begin no access for @pasid, whose context is no longer valid, and
-	 * write no more page requests.  Accesses that wait for a response go
-	 * on when they have it, up to the next TOY_FLUSH_IOTLB.
+	 * Read the context of @pasid, which was kept if it was valid, again.
+	 * If it is not valid now, begin no access, and write no more page
+	 * requests.  Accesses that wait for a response go on when they have
+	 * it, up to the next TOY_FLUSH_IOTLB.
 	 */
 	TOY_STOP,
 	/* The page request with tag @first was handled, or, if @last, failed. */

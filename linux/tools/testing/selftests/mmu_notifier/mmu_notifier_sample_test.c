@@ -338,9 +338,10 @@ TEST_SAMPLE(pages_are_faulted_in)
 TEST_SAMPLE(munmap)
 {
 	load_all(_metadata, self);
-	EXPECT_EQ(0, munmap(self->addr, page_size));
+	EXPECT_EQ(0, munmap(self->addr, 2 * page_size));
 	expect_error(EFAULT, self->addr);
-	expect_read(2, self->addr + self->step);
+	expect_error(EFAULT, self->addr + self->step);
+	expect_read(3, self->addr + 2 * self->step);
 }
 
 /* What a pointer has in its top byte, where the CPU ignores that (arm64). */
@@ -512,10 +513,9 @@ TEST_SAMPLE(two_devices)
 	EXPECT_EQ(0, dev_read(second, self->addr, &value));
 	EXPECT_EQ(1, value);
 	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
-	self->addr[0] = 9;
-	expect_read(9, self->addr);
+	expect_read(0, self->addr);
 	EXPECT_EQ(0, dev_read(second, self->addr, &value));
-	EXPECT_EQ(9, value);
+	EXPECT_EQ(0, value);
 	/* One goes, and the other is still flushed. */
 	close(self->dev);
 	self->dev = second;
@@ -829,7 +829,6 @@ TEST_SAMPLE(close_before_a_request_is_made)
 	int dev = start_late_fork(&pid, LATE / 6);
 
 	ASSERT_LE(0, dev);
-	EXPECT_EQ(0, statistic("waiting"));
 	close(dev);
 	EXPECT_EQ(0, statistic("waiting"));
 	EXPECT_EQ(0, statistic("entries"));
@@ -872,7 +871,7 @@ TEST_SAMPLE(many_requests)
 	int i, *fresh = map_pages(NR_READERS);
 
 	ASSERT_NE(NULL, fresh);
-	set("latency", 2000);
+	set("latency", 10000);
 	for (i = 0; i < NR_READERS; i++) {
 		readers[i] = (struct reader) {
 			.dev = self->dev, .addr = fresh + i * self->step,
