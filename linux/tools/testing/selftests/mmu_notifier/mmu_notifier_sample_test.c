@@ -606,7 +606,7 @@ TEST_SAMPLE(close_while_the_device_writes)
 	doorbells = statistic("doorbells");
 	ASSERT_EQ(0, pthread_create(&closer.thread, NULL, close_in_thread, &closer));
 	while (statistic("doorbells") == doorbells && is_time_left(&until))
-		;
+		usleep(100);
 	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
 	EXPECT_TRUE(is_left_alone(64));
 	pthread_join(closer.thread, NULL);
@@ -642,8 +642,14 @@ enum child { CHILD_EXITS, CHILD_EXECS, CHILD_FORKS };
 static int run_child(int dev, int to_child, int to_parent, enum child what)
 {
 	int *addr = map_pages(1);
-	char env[64];
+	char env[64] = "";
 
+	/* So that fork() makes the only flush later: what it touches is here. */
+	if (what == CHILD_FORKS) {
+		if (!fork())
+			_exit(0);
+		wait(NULL);
+	}
 	if (open(DEVICE_1, O_RDWR) < 0 || set("repeat", 1) ||
 	    dev_write(dev, addr, 9) || *addr != 9 ||
 	    write(to_parent, &dev, sizeof(dev)) != sizeof(dev) ||
@@ -795,7 +801,7 @@ static int start_late_fork(pid_t *pid, unsigned int latency)
 	if (write(go, "", 1) != 1)
 		return -1;
 	while (statistic_of(1, "doorbells") == doorbells && is_time_left(&until))
-		;
+		usleep(100);
 	return dev;
 }
 
@@ -826,7 +832,7 @@ TEST_SAMPLE(close_while_a_request_waits)
 TEST_SAMPLE(close_before_a_request_is_made)
 {
 	pid_t pid;
-	int dev = start_late_fork(&pid, LATE / 6);
+	int dev = start_late_fork(&pid, LATE);
 
 	ASSERT_LE(0, dev);
 	close(dev);
@@ -853,6 +859,7 @@ TEST_SAMPLE(exit_while_a_request_waits)
 
 struct reader {
 	pthread_t thread;
+	pthread_barrier_t *start;	/* or NULL */
 	int dev, *addr, value, error;
 };
 
@@ -860,25 +867,32 @@ static void *read_once(void *data)
 {
 	struct reader *reader = data;
 
+	if (reader->start)
+		pthread_barrier_wait(reader->start);
 	reader->error = dev_read(reader->dev, reader->addr, &reader->value);
 	return NULL;
 }
 
-/* More responses than the ring has space for. */
+/* More responses than the ring has space for, at the same time. */
 TEST_SAMPLE(many_requests)
 {
 	struct reader readers[NR_READERS];
 	int i, *fresh = map_pages(NR_READERS);
+	pthread_barrier_t start;
 
 	ASSERT_NE(NULL, fresh);
-	set("latency", 10000);
+	pthread_barrier_init(&start, NULL, NR_READERS + 1);
 	for (i = 0; i < NR_READERS; i++) {
 		readers[i] = (struct reader) {
-			.dev = self->dev, .addr = fresh + i * self->step,
+			.start = &start,
+			.dev = self->dev,
+			.addr = fresh + i * self->step,
 		};
 		ASSERT_EQ(0, pthread_create(&readers[i].thread, NULL, read_once,
 					    &readers[i]));
 	}
+	set("latency", 10000);
+	pthread_barrier_wait(&start);
 	for (i = 0; i < NR_READERS; i++) {
 		pthread_join(readers[i].thread, NULL);
 		EXPECT_EQ(0, readers[i].error);
@@ -982,9 +996,10 @@ TEST_SAMPLE(exit_with_a_device_that_is_stuck)
 
 TEST_SAMPLE(device_goes_while_open)
 {
-	int second = open(DEVICE_1, O_RDWR), again, value;
+	int second = open(DEVICE_1, O_RDWR), again = open_device(), value;
 
 	ASSERT_LE(0, second);
+	ASSERT_LE(0, again);
 	load_all(_metadata, self);
 	start_repeating(self->addr);
 	EXPECT_EQ(0, write_text(BUS "unbind", BUS_NAME));
@@ -994,6 +1009,8 @@ TEST_SAMPLE(device_goes_while_open)
 	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
 	EXPECT_TRUE(is_left_alone(64));
 	EXPECT_EQ(0, dev_read(second, self->addr + self->step, &value));
+	/* Closed while there is no device, and when there is another one. */
+	close(again);
 	EXPECT_EQ(0, write_text(BUS "bind", BUS_NAME));
 	again = open_device();
 	ASSERT_LE(0, again);
@@ -1171,7 +1188,7 @@ TEST_SAMPLE(walk_while_the_page_is_replaced)
 	ASSERT_EQ(0, set("walk_delay", 500000));
 	ASSERT_EQ(0, pthread_create(&reader.thread, NULL, read_once, &reader));
 	while (statistic("walks") == walks && is_time_left(&until))
-		;
+		usleep(100);
 	usleep(50000);
 	EXPECT_EQ(0, madvise(self->addr, page_size, MADV_DONTNEED));
 	self->addr[0] = 9;
