@@ -72,10 +72,10 @@ static void toy_stop(struct toy_link *link)
 		return;
 	WRITE_ONCE(toy->memory->contexts[link->pasid], 0);
 	toy_stop_device(link);
-	toy_sync(toy);
+	toy_sync(toy, true);
 	toy_drain(link);
 	toy_flush(link, 0, U64_MAX);
-	toy_sync(toy);
+	toy_sync(toy, true);
 
 	write_lock(&bond->lock);
 	list_del_init(&link->node);
@@ -111,7 +111,7 @@ static void toy_invalidate_range(struct mmu_notifier *mn, struct mm_struct *mm,
 	list_for_each_entry(link, &bond->links, node)
 		toy_flush(link, start, end - 1);
 	list_for_each_entry(link, &bond->links, node)
-		toy_sync(link->toy);
+		toy_sync(link->toy, false);
 	read_unlock(&bond->lock);
 }
 

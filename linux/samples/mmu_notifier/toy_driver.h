@@ -58,7 +58,7 @@ void toy_put_link(struct toy_link *link);
 void toy_flush(struct toy_link *link, u64 first, u64 last);
 void toy_stop_device(struct toy_link *link);
 void toy_respond(struct toy *toy, u16 tag, int error);
-void toy_sync(struct toy *toy);
+void toy_sync(struct toy *toy, bool may_sleep);
 
 /* toy_requests.c */
 irqreturn_t toy_take_requests(int irq, void *data);

@@ -28,26 +28,35 @@ static void toy_cut_off(struct toy *toy)
 		dev_err(toy->dev, "not flushed in time, cut off from memory\n");
 }
 
-/* Waits for the first @nr of all commands, unless it has waited in vain before. */
-static void toy_wait(struct toy *toy, u32 nr)
+static bool toy_is_done(struct toy *toy, u32 nr)
 {
-	u32 done;
+	return (s32)(le32_to_cpu(READ_ONCE(toy->memory->done)) - nr) >= 0;
+}
+
+/* Waits for the first @nr of all commands, unless it has waited in vain before. */
+static void toy_wait(struct toy *toy, u32 nr, bool may_sleep)
+{
+	bool done;
 
 	/* Pairs with xchg() in toy_cut_off(). */
 	if (smp_load_acquire(&toy->dead))
 		return;
-	if (read_poll_timeout_atomic(le32_to_cpu, done, (s32)(done - nr) >= 0,
-				     1, TOY_LIMIT_US, false,
-				     READ_ONCE(toy->memory->done)))
+	if (may_sleep)
+		read_poll_timeout(toy_is_done, done, done, 50, TOY_LIMIT_US,
+				  false, toy, nr);
+	else
+		read_poll_timeout_atomic(toy_is_done, done, done, 1,
+					 TOY_LIMIT_US, false, toy, nr);
+	if (!done)
 		toy_cut_off(toy);
 	/* Who reads a page next finds what the device has written before. */
 	dma_rmb();
 }
 
-/* Waits for all that was posted.  Like the others here, it does not sleep. */
-void toy_sync(struct toy *toy)
+/* Waits for all that was posted. */
+void toy_sync(struct toy *toy, bool may_sleep)
 {
-	toy_wait(toy, READ_ONCE(toy->tail));
+	toy_wait(toy, READ_ONCE(toy->tail), may_sleep);
 }
 
 static struct toy_command toy_command(u32 op, u32 pasid, u64 first, u64 last)
@@ -70,7 +79,7 @@ static void toy_post(struct toy *toy, const struct toy_command *commands, u32 nr
 	tail = toy->tail;
 	end = tail + nr + 1;
 	/* For space, if many CPUs flush, or the device is late. */
-	toy_wait(toy, end - TOY_NR_COMMANDS);
+	toy_wait(toy, end - TOY_NR_COMMANDS, false);
 	if (!toy->dead) {
 		while (nr--)
 			ring[tail++ % TOY_NR_COMMANDS] = *commands++;

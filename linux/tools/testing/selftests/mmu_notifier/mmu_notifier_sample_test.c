@@ -637,6 +637,15 @@ TEST_SAMPLE(another_process)
 	load_all(_metadata, self);
 }
 
+static void bind_to_cpu(int cpu)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 enum child { CHILD_EXITS, CHILD_EXECS, CHILD_FORKS };
 
 static int run_child(int dev, int to_child, int to_parent, enum child what)
@@ -646,6 +655,7 @@ static int run_child(int dev, int to_child, int to_parent, enum child what)
 
 	/* So that fork() makes the only flush later: what it touches is here. */
 	if (what == CHILD_FORKS) {
+		bind_to_cpu(0);
 		if (!fork())
 			_exit(0);
 		wait(NULL);
@@ -796,6 +806,8 @@ static int start_late_fork(pid_t *pid, unsigned int latency)
 	time_t until = 0;
 	long doorbells;
 
+	/* Not where the child waits for the flush: it cannot be preempted. */
+	bind_to_cpu(1);
 	set_both("latency", latency, LATE);
 	doorbells = statistic_of(1, "doorbells");
 	if (write(go, "", 1) != 1)
@@ -1083,15 +1095,6 @@ TEST_SAMPLE(unload_while_the_process_runs)
 		for (page = 0; page < NR; page++)
 			self->addr[page * self->step] = page + 1;
 	}
-}
-
-static void bind_to_cpu(int cpu)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	CPU_SET(cpu, &one);
-	sched_setaffinity(0, sizeof(one), &one);
 }
 
 static void *close_and_keep_the_cpu(void *data)
