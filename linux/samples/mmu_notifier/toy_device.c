@@ -249,9 +249,10 @@ static void toy_execute(struct toy_hw *hw, const struct toy_command *command)
 		toy_respond(hw, first, last);
 		break;
 	case TOY_COMPLETE:
-		/* After all that was done for the commands in front of it. */
-		if (!lose_completions[hw->id])
-			smp_store_release(&hw->memory->done, cpu_to_le32(last));
+		if (lose_completions[hw->id])
+			break;
+		/* Behind all that the commands in front of it have changed. */
+		smp_store_release(&hw->memory->done, cpu_to_le32(last));
 		break;
 	default:
 		hw->count.errors++;
