@@ -14,7 +14,7 @@
 # vtd      the suite of SVM with VT-d, on that of a newer QEMU, and with iommu.sva=0
 # control  the same kernel without its calls: each case of mmu_notifier_sites fails
 # mutants  one fault at a time in the kernel: a case fails (make mutants has more of them)
-# source   ten faults in its source, others with each day of the last commit (make mutants SOURCE=1 has all)
+# source   ten faults in its source, others with each day of the last commit (make mutants SOURCE=1 has all); only if TEST_ONLY names it
 # fuzz     a minute of random operations, always the same ones; only if TEST_ONLY names it
 # shell    make shell and make module, as somebody types them
 # exports  series and upgrade apply, checkpatch is content, the documentation builds
@@ -56,7 +56,7 @@ powerpc)
 	;;
 *)
 	work=$BUILD/test
-	all_steps="scripts sites base kunit reach amd vtd control mutants source shell exports"
+	all_steps="scripts sites base kunit reach amd vtd control mutants shell exports"
 	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer arm64 powerpc"
 	[ -d "$BASE_DIR" ] || all_steps="kunit found control flushes exports"
 	;;

@@ -201,7 +201,7 @@ static int toy_open(struct inode *inode, struct file *file)
 	INIT_LIST_HEAD(&link->node);
 	link->toy = toy;
 	link->portal = toy->hw;
-	/* -EINTR: a signal came in between.  Nobody would flush. */
+	/* Without a notifier, nobody would flush. */
 	mn = mmu_notifier_get(&toy_mn_ops, mm);
 	if (IS_ERR(mn)) {
 		kfree(link);
