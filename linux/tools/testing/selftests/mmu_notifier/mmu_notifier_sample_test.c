@@ -19,7 +19,6 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -759,37 +758,26 @@ TEST_SAMPLE(exit_and_close)
 	EXPECT_TRUE(is_at_rest(0));
 }
 
-static void on_alarm(int signal)
+/* Registration gives up if its process is killed.  With many mappings, it takes long. */
+TEST_SAMPLE(killed_while_it_opens)
 {
-}
-
-/* Registration gives up on a signal.  With many mappings, it takes long. */
-TEST_SAMPLE(open_is_interrupted)
-{
-	const struct itimerval often = { { 0, 1000 }, { 0, 1000 } }, never = {};
-	struct sigaction action = { .sa_handler = on_alarm };
 	size_t i, nr = 20000, len = 2 * nr * page_size;
 	char *many = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	int error = 0;
 
 	ASSERT_NE(MAP_FAILED, many);
 	for (i = 0; i < nr; i++)
 		mprotect(many + 2 * i * page_size, page_size, PROT_READ);
-	sigaction(SIGALRM, &action, NULL);
-	/* Registered as long as it is open: so that it happens again. */
-	close(self->dev);
-	setitimer(ITIMER_REAL, &often, NULL);
-	for (i = 0; i < 200 && error != EINTR; i++) {
-		self->dev = open_device();
-		error = self->dev < 0 ? errno : 0;
-		if (!error)
-			close(self->dev);
+	for (i = 0; i < 20; i++) {
+		pid_t pid = fork();
+
+		ASSERT_LE(0, pid);
+		while (!pid)
+			close(open_device());
+		usleep(2000 * (i + 1));
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
 	}
-	setitimer(ITIMER_REAL, &never, NULL);
-	EXPECT_EQ(EINTR, error);
 	munmap(many, len);
-	self->dev = open_device();
-	ASSERT_LE(0, self->dev);
 	load_all(_metadata, self);
 }
 
