@@ -2606,6 +2606,33 @@ static void v2_device_that_cannot_be_cut_off(struct kunit *test)
 	v2_leave_quarantine(test);
 }
 
+/* Whichever it is: if one function is not cut off, the next flush has to wait. */
+static void v2_one_of_two_cannot_be_cut_off(struct kunit *test)
+{
+	struct v2_test *ctx = v2_test(test);
+	struct pci_dev *pdev;
+	unsigned int i;
+
+	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 1));
+	if (!pdev)
+		kunit_skip(test, "one function only");
+	pci_dev_put(pdev);
+	v2_map_small(test, PMD_SIZE);
+	for (i = 0; i < 2; i++) {
+		v2.fn[i].stuck = true;
+		v2_stop_iommu(ctx->iommu);
+		KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + i * SZ_8K, SZ_4K), 0);
+		KUNIT_EXPECT_FALSE(test, ctx->domain->quarantined);
+		v2_start_iommu(ctx->iommu);
+		v2.fn[i].stuck = false;
+	}
+	v2_stop_iommu(ctx->iommu);
+	KUNIT_EXPECT_EQ(test, vm_munmap(V2_BASE + i * SZ_8K, SZ_4K), 0);
+	KUNIT_EXPECT_TRUE(test, ctx->domain->quarantined);
+	v2_expect_quarantine(test, ctx->pdev);
+	v2_leave_quarantine(test);
+}
+
 /* Reads of memory that are under way are waited for, but not for ever. */
 static void v2_device_that_does_not_come_to_rest(struct kunit *test)
 {
@@ -3677,6 +3704,7 @@ static struct kunit_case v2_cases[] = {
 	KUNIT_CASE(v2_bind_cannot_flush),
 	KUNIT_CASE(v2_unbind_cannot_flush),
 	KUNIT_CASE(v2_device_that_cannot_be_cut_off),
+	KUNIT_CASE(v2_one_of_two_cannot_be_cut_off),
 	KUNIT_CASE(v2_device_that_does_not_come_to_rest),
 	KUNIT_CASE(v2_newcomer_that_cannot_be_cut_off),
 	KUNIT_CASE(v2_remove_while_iommu_is_silent),
