@@ -46,7 +46,7 @@ copy_libraries() {
 	local root=$1 library
 
 	shift
-	for library in $(ldd "$@" 2>/dev/null | grep -oE '/lib[^ ]+\.so[^ ]*' | sort -u); do
+	for library in $(ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// { print $3 } $1 ~ /^\/lib.*ld-/ { print $1 }' | sort -u); do
 		mkdir -p "$root$(dirname "$library")"
 		cp -L "$library" "$root$library"
 	done
@@ -66,8 +66,10 @@ make_root() {
 	gcc -O2 -Wall -fPIC -shared -I "$work/uapi/lib" -o "$root/lib/attach.so" "$here/attach.c" -lpthread
 	printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n' >"$root/etc/passwd"
 	# what run_vmtests.sh calls: sudo -u nobody COMMAND
-	printf '#!/bin/sh\nshift 2\nexec setuidgid nobody "$@"\n' >"$root/bin/sudo"
+	printf '#!/bin/sh\nshift 2\nexec su -s /bin/sh nobody -c "$*"\n' >"$root/bin/sudo"
 	chmod 755 "$root/bin/sudo"
+	# what pthread_cancel() loads
+	cp -L "$(gcc -print-file-name=libgcc_s.so.1)" "$root/lib/"
 	copy_libraries "$root" "$root"/bin/{bash,stress-ng} "$root"/vm/* "$root/lib/attach.so"
 }
 
