@@ -118,7 +118,7 @@ amd_iommu() {
 	local i device=virtio-rng-pci,disable-legacy=on,ats=on,iommu_platform=on,bus=rp0
 
 	args+=(-device "amd-iommu,device-iotlb=on" -device "pcie-root-port,id=rp0,slot=1")
-	args+=(-device edu,dma_mask=0xffffffffff)
+	args+=(-device "edu,dma_mask=0xffffffffff")
 	for ((i = 0; i < functions; i++)); do
 		args+=(-device "$device,addr=0.$i,multifunction=on")
 	done
