@@ -34,7 +34,7 @@ help:
 	@echo
 	@echo 'TREE=   which kernel: 6.1 (the default), 6.12, 7.3'
 	@echo 'KSRC=   another source of it: a directory, a tarball, a version of Debian such as 6.1.187-1'
-	@echo 'SECONDS=, SEED=, UNTIL=, THREADS=, DEBUG=kasan   of make fuzz; scripts/prove/fuzz.sh says more'
+	@echo 'SECONDS=, SEED=, UNTIL=, THREADS=, DEBUG=debug   of make fuzz; scripts/prove/fuzz.sh says more'
 	@echo 'SOURCE=1   of make mutants: in the source, not in the binary            scripts/prove/source-mutants.sh'
 	@echo 'ARCH=   another architecture; BUILD= another place; FORCE=1 drops what would be lost otherwise'
 
