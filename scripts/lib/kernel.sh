@@ -105,6 +105,29 @@ find_sites() {
 	}'
 }
 
+# count_verdicts VERDICT [GROUP]: of rows, which has a mutant in each line: group, three columns, verdict, why
+count_verdicts() {
+	awk -F '\t' -v verdict="$1" -v group="${2:-}" '
+	(group == "" || $1 == group) && $5 == verdict { n++ }
+	END { print n + 0 }' <<<"$rows"
+}
+
+# verdict_table WORD: how many there are in each of groups; WORD is the verdict that proves nothing
+verdict_table() {
+	local group
+
+	echo
+	printf '%-10s %8s %9s %11s %11s\n' group killed survived equivalent "$1"
+	for group in $groups ""; do
+		if [ -n "$group" ] && ! grep -q "^$group	" <<<"$rows"; then
+			continue
+		fi
+		printf '%-10s %8s %9s %11s %11s\n' "${group:-all}" "$(($(count_verdicts killed "$group") + $(count_verdicts stale "$group")))" \
+			"$(count_verdicts survived "$group")" "$(count_verdicts equivalent "$group")" "$(count_verdicts "$1" "$group")"
+	done
+	echo
+}
+
 # --- the files that are compiled -------------------------------------------
 #
 # build/linux is the developer's. What a script needs of a state it takes from git, into

@@ -370,25 +370,8 @@ unknown_entries() {
 	!/^(#|$)/ && !(($1, $2) in known) { print $1 ", " $2 }' "$work/all" "$equivalent"
 }
 
-count() {
-	awk -F '\t' -v group="$1" -v verdict="$2" '
-	(group == "" || $1 == group) && $5 == verdict { n++ }
-	END { print n + 0 }' <<<"$rows"
-}
-
 table() {
-	local group
-
-	echo
-	printf '%-8s %8s %9s %11s %11s\n' group killed survived equivalent unbootable
-	for group in $groups ""; do
-		if [ -n "$group" ] && ! grep -q "^$group	" <<<"$rows"; then
-			continue
-		fi
-		printf '%-8s %8s %9s %11s %11s\n' "${group:-all}" "$(($(count "$group" killed) + $(count "$group" stale)))" \
-			"$(count "$group" survived)" "$(count "$group" equivalent)" "$(count "$group" unbootable)"
-	done
-	echo
+	verdict_table unbootable
 	awk -F '\t' '
 	$5 == "survived" || $5 == "unbootable" { print $5 ": " $1 ", " $2 " (" $3 "), " $4 ($6 == "" ? "" : ": " $6) }
 	$5 == "stale" { print "killed all the same: " $1 ", " $2 " (" $3 "), " $4 ": by " $6 }' <<<"$rows"
@@ -443,7 +426,7 @@ main() {
 		echo
 		echo "$(short "$report") has them all. This took $(minutes "$SECONDS")."
 	fi
-	[ "$(count "" survived)$(count "" unbootable)$(count "" stale)" = 000 ]
+	[ "$(count_verdicts survived)$(count_verdicts unbootable)$(count_verdicts stale)" = 000 ]
 }
 
 case ${1:-} in

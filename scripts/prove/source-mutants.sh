@@ -383,25 +383,8 @@ one_arch() {
 
 # --- all ----------------------------------------------------------------------
 
-tally() {
-	awk -F '\t' -v verdict="$1" -v group="${2:-}" '
-	(group == "" || $1 == group) && $5 == verdict { n++ }
-	END { print n + 0 }' <<<"$rows"
-}
-
 table() {
-	local group
-
-	echo
-	printf '%-10s %8s %9s %11s %7s\n' group killed survived equivalent broken
-	for group in $groups ""; do
-		if [ -n "$group" ] && ! grep -q "^$group	" <<<"$rows"; then
-			continue
-		fi
-		printf '%-10s %8s %9s %11s %7s\n' "${group:-all}" "$(($(tally killed "$group") + $(tally stale "$group")))" \
-			"$(tally survived "$group")" "$(tally equivalent "$group")" "$(tally broken "$group")"
-	done
-	echo
+	verdict_table broken
 	awk -F '\t' '
 	$5 == "survived" || $5 == "broken" { print $5 ": " $1 ", " $3 "() of " $2 ", " $4 ($6 == "" ? "" : ": " $6) }
 	$5 == "stale" { print "killed all the same: " $1 ", " $3 "() of " $2 ", " $4 ": by " $6 }' <<<"$rows"
@@ -454,8 +437,8 @@ main() {
 	else
 		table
 	fi
-	passed=$(($(tally killed) + $(tally equivalent)))
-	failed=$(($(tally survived) + $(tally broken) + $(tally stale)))
+	passed=$(($(count_verdicts killed) + $(count_verdicts equivalent)))
+	failed=$(($(count_verdicts survived) + $(count_verdicts broken) + $(count_verdicts stale)))
 	echo "$passed passed, $failed failed"
 	[ "$failed" = 0 ]
 }
