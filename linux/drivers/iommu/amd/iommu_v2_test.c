@@ -986,9 +986,12 @@ static void v2_count(struct v2_test *ctx, struct v2_census *now)
 	unsigned int kind;
 
 	flush_workqueue(iommu_wq);
+	/* The CPU that this thread leaves would be idle, with its mm_struct. */
+	migrate_disable();
 	v2_drop_lazy_references();
 	now->users = atomic_read(&ctx->grabbed->mm_users);
 	now->grabbed = v2_settled(&ctx->grabbed->mm_count);
+	migrate_enable();
 	now->references = v2_references(ctx);
 	now->domains = bitmap_weight(amd_iommu_pd_alloc_bitmap, MAX_DOMAIN_ID);
 	pdev = pci_get_slot(v2.bus, PCI_DEVFN(0, 0));
