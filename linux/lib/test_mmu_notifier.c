@@ -688,7 +688,50 @@ static void mn_madvise_dontneed(struct kunit *test)
 	mn_expect_clean(test);
 }
 
-/* As drivers do that take pages back. */
+/* As drivers do that take pages back, whoever runs. */
+static void mn_zap(struct mm_struct *mm, unsigned long addr, unsigned long len)
+{
+	mmap_read_lock(mm);
+#if TREE < 612
+	zap_page_range(vma_lookup(mm, addr), addr, len);
+#elif TREE < 703
+	zap_page_range_single(vma_lookup(mm, addr), addr, len, NULL);
+#else
+	zap_vma_range(vma_lookup(mm, addr), addr, len);
+#endif
+	mmap_read_unlock(mm);
+}
+
+/* No CPU has anything to flush if the process runs on none. */
+static void mn_zap_of_a_process_on_no_cpu(struct kunit *test)
+{
+	unsigned long addr = TEST_BASE, len = 6 * PAGE_SIZE;
+	struct mm_struct *mm = mn_test(test)->mm, *other = mn_new_mm();
+#ifdef CONFIG_RISCV
+	static struct cpumask cpus;
+#endif
+
+	KUNIT_ASSERT_NOT_NULL(test, other);
+	mn_prepare(test, addr, len);
+	kthread_unuse_mm(mm);
+	kthread_use_mm(other);
+#ifdef CONFIG_RISCV
+	/* A switch of processes does this on CPUs without ASIDs. */
+	cpumask_copy(&cpus, mm_cpumask(mm));
+	cpumask_clear(mm_cpumask(mm));
+#endif
+	mn_zap(mm, addr, len);
+	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 0U);
+#ifdef CONFIG_RISCV
+	cpumask_copy(mm_cpumask(mm), &cpus);
+	flush_tlb_mm(mm);
+#endif
+	kthread_unuse_mm(other);
+	mmput(other);
+	kthread_use_mm(mm);
+	mn_expect_clean(test);
+}
+
 static void mn_zap_page_range(struct kunit *test)
 {
 	unsigned long addr = TEST_BASE, len = 8 * PAGE_SIZE, calls;
@@ -697,15 +740,7 @@ static void mn_zap_page_range(struct kunit *test)
 
 	mn_prepare(test, addr, len);
 	calls = mn_calls(test);
-	mmap_read_lock(mm);
-#if TREE < 612
-	zap_page_range(vma_lookup(mm, addr), hole, hole_len);
-#elif TREE < 703
-	zap_page_range_single(vma_lookup(mm, addr), hole, hole_len, NULL);
-#else
-	zap_vma_range(vma_lookup(mm, addr), hole, hole_len);
-#endif
-	mmap_read_unlock(mm);
+	mn_zap(mm, hole, hole_len);
 	KUNIT_EXPECT_EQ(test, mn_calls_with(test, calls, hole, hole_len), 1U);
 	KUNIT_EXPECT_EQ(test, mn_calls(test) - calls, 1UL);
 	KUNIT_EXPECT_EQ(test, mn_dev_has(test, addr, len), 6U);
@@ -3266,6 +3301,7 @@ static struct kunit_case mn_site_cases[] = {
 #endif
 	KUNIT_CASE(mn_pfn_mapping),
 	KUNIT_CASE(mn_madvise_dontneed),
+	KUNIT_CASE(mn_zap_of_a_process_on_no_cpu),
 	KUNIT_CASE(mn_zap_page_range),
 	KUNIT_CASE(mn_mprotect_down_and_up),
 	KUNIT_CASE(mn_fork_write_protects),
