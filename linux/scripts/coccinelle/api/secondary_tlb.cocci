@@ -43,6 +43,7 @@ YOUNG = "accessed bit only; clear_flush_young() is for it"
 DEFERRED = "deferred work for CPUs; try_to_unmap_one() called before it dropped the page table lock"
 KERNEL = "kernel mappings"
 CALLERS = "its callers are checked"
+NONE = "without CONFIG_MMU_NOTIFIER there is nobody to tell"
 
 # Flush, or "" for all; file; function or macro around it; why no call is needed.
 # With "*" for file and function it goes for the body of that function, too.  One
@@ -77,8 +78,8 @@ EXEMPT = [
 	 "the gather of its caller makes the call"),
 	("arch_ptep_clear_flush", "mm/pgtable-generic.c", "ptep_clear_flush",
 	 "after a test that nobody has the callback"),
-	("arch_pmdp_invalidate", "mm/huge_memory.c", "__split_huge_pmd_locked",
-	 "a split that leads to the same memory with the same rights"),
+	("arch_ptep_clear_flush", "include/linux/pgtable.h", "ptep_clear_flush", NONE),
+	("arch_pmdp_invalidate", "include/linux/pgtable.h", "pmdp_invalidate", NONE),
 	("flush_tlb_all", "drivers/xen/balloon.c", "decrease_reservation", KERNEL),
 	("local_flush_tlb_all", "drivers/soc/bcm/brcmstb/pm/pm-mips.c",
 	 "brcmstb_pm_s3", "a CPU that sleeps and wakes: no entry has changed"),
