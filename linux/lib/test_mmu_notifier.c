@@ -3443,7 +3443,6 @@ static void mn_register_and_unregister(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, counter.calls, 1UL);
 }
 
-#if TREE < 612
 /* Only who is being killed is kept from registering. */
 static void mn_register_with_a_signal(struct kunit *test)
 {
@@ -3461,7 +3460,6 @@ static void mn_register_with_a_signal(struct kunit *test)
 	if (!hlist_unhashed(&counter.mn.hlist))
 		mmu_notifier_unregister(&counter.mn, mm);
 }
-#endif
 
 static void mn_each_subscriber_once(struct kunit *test)
 {
@@ -4460,9 +4458,7 @@ static void mn_unregister_waits_for_callbacks(struct kunit *test)
 
 static struct kunit_case mn_api_cases[] = {
 	KUNIT_CASE(mn_register_and_unregister),
-#if TREE < 612
 	KUNIT_CASE(mn_register_with_a_signal),
-#endif
 	KUNIT_CASE(mn_unregister_waits_for_callbacks),
 	KUNIT_CASE(mn_register_while_killed),
 	KUNIT_CASE(mn_each_subscriber_once),

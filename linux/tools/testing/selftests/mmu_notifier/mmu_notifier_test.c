@@ -2011,7 +2011,6 @@ static int map_many(size_t nr)
 	return 0;
 }
 
-#if TREE < 612
 static int ticks;
 
 static void count_tick(int sig)
@@ -2047,7 +2046,6 @@ TEST_F_TIMEOUT(user, register_under_a_fast_timer, 120)
 	EXPECT_LT(0, interrupted);
 	expect_clean(_metadata, self->dev);
 }
-#endif
 
 /* It is given up, and nothing is left of it. */
 TEST_F_TIMEOUT(user, killed_while_it_registers, 120)
