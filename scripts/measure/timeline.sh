@@ -54,7 +54,7 @@ events() {
 	out	shadow_tlb_touch	exit
 	out	shadow_tlb_run_on	exit
 	access	shadow_access	write	$device	dev->stats.accesses++;
-	access	shadow_tlb_touch	write	$device	dev->stats.accesses++;
+	access	shadow_touch	write	$device	dev->stats.accesses++;
 	refused	shadow_access	write	$device	dev->stats.faults += allowed;
 	stopped	shadow_start	write	$device	dev->blocked++;
 	resumed	shadow_end	write	$device	dev->blocked--;

@@ -359,6 +359,69 @@ show_demo() {
 	made_by "make run" demo
 }
 
+# KERNEL[-ARCH] of each table of make found
+found_names() {
+	local file
+
+	for file in "$data"/found-*.tsv; do
+		[ ! -e "$file" ] || basename "$file" .tsv
+	done
+}
+
+# How many cases showed what: stock, then the series, of which a row can be missing, as it has none.
+found_counts() { # NAME ARCH
+	cells "$1" state device kind | awk -F '\t' -v OFS='\t' -v arch="$2" '
+	BEGIN {
+		split("stock-tests series", state, " ")
+		split("contains touches", device, " ")
+		title["stock-tests"] = "stock"
+		title["series"] = "with the patches"
+	}
+	{
+		if ($3 == "crash" || $3 == "hang")
+			$3 = "dead"
+		count[$1, $2, $3]++
+	}
+	END {
+		for (i = 1; i in state; i++)
+			for (j = 1; j in device; j++) {
+				s = state[i] SUBSEP device[j]
+				bad = count[s, "freed"] + count[s, "stale"] + count[s, "dead"]
+				print (bad ? "!\t" : "") arch, title[state[i]], device[j] " it", count[s, "freed"] + 0,
+					count[s, "stale"] + 0, count[s, "dead"] + 0, count[s, "imprecise"] + 0
+			}
+	}'
+}
+
+show_found() {
+	local name names tree arch
+
+	section found "What the tests found in newer kernels"
+	cat <<-'END'
+	<p>Linux 6.12 and 7.3 flush secondary TLBs in the code of the architectures. <code>make found</code> boots such a kernel with
+	nothing but the tests added, and then with the patches that there are for it, and counts the cases that fail. A device that
+	has a pointer to a page table drops it if the range that is flushed contains all that the table maps, or already if it touches
+	it: hardware of both kinds is simulated. Marked is what frees memory in reach of the device, leaves a translation that is no
+	longer true, crashes or hangs. Imprecise is a flush of more than has changed, or two for one change.</p>
+	END
+	names=$(found_names)
+	if [ -z "$names" ]; then
+		missing "There is no <code>$(short "$data")/found-7.3.tsv</code> yet. <code>make found TREE=7.3</code> makes it."
+		return
+	fi
+	for name in $names; do
+		IFS=- read -r _ tree arch <<<"$name"
+		usable "$name" "make found TREE=$tree${arch:+ ARCH=$arch}" state device case kind pages tables stale || continue
+		found_counts "$name" "${arch:-x86-64}" |
+			table "Linux $tree" architecture kernel "drops a pointer if the range" "frees in reach" "leaves stale" "crashes or hangs" imprecise
+		echo '<details><summary>The cases that are marked</summary>'
+		cells "$name" state device case kind pages tables stale | awk -F '\t' '$4 != "imprecise"' | sed 's/^stock-tests/stock/' |
+			table "" kernel "drops if it" case shows "pages freed in reach" "tables freed in reach" "stale entries"
+		echo '</details>'
+		made_by "make found TREE=$tree${arch:+ ARCH=$arch}" "$name"
+	done
+}
+
 scenario_name() {
 	case $1 in
 	none) echo "nobody listens" ;;
@@ -618,7 +681,7 @@ contents() {
 sections() {
 	local show
 
-	for show in timeline demo cost drivers sites mutants; do
+	for show in timeline demo found cost drivers sites mutants; do
 		"show_$show"
 		echo '</section>'
 	done
