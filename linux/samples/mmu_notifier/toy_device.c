@@ -754,7 +754,11 @@ static int __init toy_init(void)
 	int i, ret = 0;
 
 	for (i = 0; i < TOY_NR_DEVICES && !ret; i++) {
+#if TREE < 703
 		toy_hw[i] = kvzalloc(sizeof(*toy_hw[i]), GFP_KERNEL);
+#else
+		toy_hw[i] = kvzalloc_obj(*toy_hw[i]);
+#endif
 		if (!toy_hw[i]) {
 			ret = -ENOMEM;
 			break;

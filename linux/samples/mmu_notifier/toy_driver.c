@@ -170,6 +170,8 @@ static int toy_start(struct toy_link *link, pgd_t *pgd)
 	write_lock(&bond->lock);
 	list_add(&link->node, &bond->links);
 	write_unlock(&bond->lock);
+	/* The device reads what pgd has when it finds this entry. */
+	dma_wmb();
 	WRITE_ONCE(toy->memory->contexts[link->pasid],
 		   cpu_to_le64(virt_to_phys(pgd) | TOY_VALID));
 	return 0;
@@ -194,7 +196,11 @@ static int toy_open(struct inode *inode, struct file *file)
 #else
 	pgd = mm->pgd;
 #endif
+#if TREE < 703
 	link = kzalloc(sizeof(*link), GFP_KERNEL);
+#else
+	link = kzalloc_obj(*link);
+#endif
 	if (!link)
 		return -ENOMEM;
 	kref_init(&link->ref);

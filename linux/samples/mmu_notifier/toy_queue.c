@@ -89,8 +89,8 @@ static void toy_post(struct toy *toy, const struct toy_command *commands, u32 nr
 		/*
 		 * As with writel(), memory is first: the commands, and the page
 		 * table as this CPU, or one whose change it saw, has changed
-		 * it.  writel_relaxed(), or a valid bit in the command, needs
-		 * dma_wmb() in front of it.
+		 * it.  writel_relaxed() needs wmb() in front of it, and a valid
+		 * bit in the command dma_wmb().
 		 */
 		toy_hw_write(toy->hw, TOY_TAIL, tail);
 	}

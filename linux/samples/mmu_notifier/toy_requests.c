@@ -106,4 +106,6 @@ void toy_drain(struct toy_link *link)
 {
 	toy_take_requests(0, link->toy);
 	wait_var_event(&link->pending, !atomic_read(&link->pending));
+	/* With a response, the device loads a translation: that comes first. */
+	toy_sync(link->toy, true);
 }

@@ -122,7 +122,9 @@ static struct {
 	atomic_t running;
 	unsigned int at_once;	/* launches that met another one */
 	struct mm_struct *exits;
-} oc;
+} oc = {
+	.afu.contexts_idr = IDR_INIT(oc.afu.contexts_idr),
+};
 
 static struct oc_event *oc_add(enum oc_what what)
 {
@@ -1595,7 +1597,6 @@ static int oc_suite_init(struct kunit_suite *suite)
 	kref_init(&oc.afu.kref);
 	mutex_init(&oc.afu.contexts_lock);
 	mutex_init(&oc.afu.afu_control_lock);
-	idr_init(&oc.afu.contexts_idr);
 	oc.afu.fn = &oc.fn;
 	oc.afu.config.dvsec_afu_control_pos = OC_CTRL(0);
 	oc.afu.pasid_base = OC_PASID;
