@@ -24,6 +24,7 @@
 #include <linux/io.h>
 #include <linux/irq.h>
 #include <linux/irq_sim.h>
+#include <linux/irq_work.h>
 #include <linux/irqdomain.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
@@ -129,6 +130,7 @@ struct toy_hw {
 	struct swait_queue_head work;	/* @thread waits here until it is @kicked */
 	bool kicked;
 	wait_queue_head_t done;
+	struct irq_work wake;	/* wakes them */
 	struct irq_domain *domain;
 	unsigned int irq;
 	struct platform_device *pdev;
@@ -308,6 +310,12 @@ static enum hrtimer_restart toy_tick(struct hrtimer *timer)
 
 /* --- accesses --- */
 
+/* Those who wait take a spinlock, which sleeps on PREEMPT_RT; ours does not. */
+static void toy_wake(struct irq_work *wake)
+{
+	wake_up_all(&container_of(wake, struct toy_hw, wake)->done);
+}
+
 /* With the lock held.  @ret: why it has ended, 0 if it was done. */
 static void toy_end(struct toy_hw *hw, struct toy_job *job, int ret)
 {
@@ -315,7 +323,7 @@ static void toy_end(struct toy_hw *hw, struct toy_job *job, int ret)
 	if (!job->done) {
 		job->ret = ret;
 		job->done = true;
-		wake_up_all(&hw->done);
+		irq_work_queue(&hw->wake);
 	}
 	toy_set_state(hw, job, !ret && repeat[hw->id] && !job->stopping ?
 		      TOY_READY : TOY_ENDED);
@@ -709,6 +717,7 @@ static void toy_remove(struct toy_hw *hw)
 	hrtimer_cancel(&hw->timer);
 	if (!IS_ERR_OR_NULL(hw->thread))
 		kthread_stop(hw->thread);
+	irq_work_sync(&hw->wake);
 	if (hw->irq)
 		irq_dispose_mapping(hw->irq);
 	if (!IS_ERR_OR_NULL(hw->domain))
@@ -721,6 +730,7 @@ static int toy_add(struct toy_hw *hw)
 	raw_spin_lock_init(&hw->lock);
 	init_swait_queue_head(&hw->work);
 	init_waitqueue_head(&hw->done);
+	init_irq_work(&hw->wake, toy_wake);
 #if TREE < 703
 	hrtimer_init(&hw->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_PINNED_HARD);
 	hw->timer.function = toy_tick;

@@ -24,8 +24,8 @@ struct toy_fault {
 /*
  * A fault takes mmap_lock, and long.  Others do not wait for it: each has a work
  * item.  Nor does a flush, whose caller can hold mmap_lock: the device executes
- * it although it waits for this response.  What stops the link waits, so there
- * is no FAULT_FLAG_ALLOW_RETRY: userfaultfd can need who waits.
+ * it although it waits for this response.  There is no FAULT_FLAG_ALLOW_RETRY:
+ * it could wait for a thread that closes the file, and that waits for this.
  */
 static void toy_handle_fault(struct work_struct *work)
 {
