@@ -3,13 +3,16 @@
  * The toy device as its manual would describe it: an IOMMU and a device with
  * ATS and PRI in one.  It has an IOTLB, which it fills by walks of the page
  * table, and an ATC (address translation cache), which it fills from the IOTLB.
+ * There are two, platform devices of the name "mmu_notifier_toy".
  *
  * Commands are executed whatever else the device waits for.  It may execute a
- * command without TOY_FENCE before those in front of it.
+ * command without TOY_FENCE before any of those in front of it.  When a flush
+ * is complete, no walk that began before it leads to an access.
  *
  * An access for which there is no translation, or one that forbids a write, is
  * a page request.  It waits until TOY_RESPOND has its tag, and is then tried
  * again.  A translation that forbids a write is reported without another walk.
+ * After new requests, there is an interrupt, one for all that are there.
  */
 #ifndef _SAMPLES_TOY_DEVICE_H
 #define _SAMPLES_TOY_DEVICE_H
@@ -23,10 +26,15 @@
 #define TOY_NR_PASIDS	64
 
 enum toy_register {
-	TOY_CONTROL,		/* TOY_ENABLE, or 0: no access to memory */
+	/*
+	 * TOY_ENABLE: all counts begin at 0; TOY_MEMORY is set before.
+	 * Or 0: no access to memory from when this was read back; who waits
+	 * for an access gets an error.
+	 */
+	TOY_CONTROL,
 	TOY_MEMORY,		/* physical address of struct toy_memory */
-	TOY_TAIL,		/* doorbell: commands written, ever */
-	TOY_REQUEST_TAIL,	/* page requests written, ever */
+	TOY_TAIL,		/* doorbell: commands written since TOY_ENABLE */
+	TOY_REQUEST_TAIL,	/* page requests written since TOY_ENABLE */
 };
 
 #define TOY_ENABLE	BIT(0)
@@ -42,7 +50,10 @@ enum toy_op {
 	 * it, up to the next TOY_FLUSH_IOTLB.
 	 */
 	TOY_STOP,
-	/* The page request with tag @first was handled, or, if @last, failed. */
+	/*
+	 * The page request with tag @first was handled, or, if @last, failed.
+	 * A tag is one of the device, whatever the PASID.
+	 */
 	TOY_RESPOND,
 	/* Write @last to toy_memory.done. */
 	TOY_COMPLETE,
