@@ -44,11 +44,14 @@ static void toy_handle_fault(struct work_struct *work)
 		 * The device may have the entry that forbade the write.  What
 		 * is granted is not announced.
 		 */
-		if (!ret && write)
 #if TREE < 612
+		if (!ret && write)
 			mmu_notifier_write_fault_done(mm, addr);
 #else
+		if (!ret && write) {
 			toy_flush(link, addr, addr);
+			toy_sync(fault->toy, false);
+		}
 #endif
 		mmap_read_unlock(mm);
 		/* Not mmput(): release() would wait for this function. */
