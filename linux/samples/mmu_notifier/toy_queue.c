@@ -80,7 +80,7 @@ static void toy_post(struct toy *toy, const struct toy_command *commands, u32 nr
 	end = tail + nr + 1;
 	/* For space, if many CPUs flush, or the device is late. */
 	toy_wait(toy, end - TOY_NR_COMMANDS, false);
-	if (!toy->dead) {
+	if (!READ_ONCE(toy->dead)) {
 		while (nr--)
 			ring[tail++ % TOY_NR_COMMANDS] = *commands++;
 		ring[tail++ % TOY_NR_COMMANDS] =

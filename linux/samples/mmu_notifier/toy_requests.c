@@ -108,7 +108,7 @@ irqreturn_t toy_take_requests(int irq, void *data)
 void toy_drain(struct toy_link *link)
 {
 	toy_take_requests(0, link->toy);
-	wait_var_event(&link->pending, !atomic_read(&link->pending));
+	wait_var_event(&link->pending, !atomic_read_acquire(&link->pending));
 	/* With a response, the device loads a translation: that comes first. */
 	toy_sync(link->toy, true);
 }
