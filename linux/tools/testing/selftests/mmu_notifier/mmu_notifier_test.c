@@ -1853,7 +1853,8 @@ static int make_group(struct group *group)
 {
 	char path[128], limit[32];
 
-	strcpy(group->mount, "/tmp/mmu_notifier_test.XXXXXX");
+	snprintf(group->mount, sizeof(group->mount),
+		 "/tmp/mmu_notifier_test.XXXXXX");
 	if (!mkdtemp(group->mount))
 		return -1;
 	if (mount("none", group->mount, "cgroup2", 0, NULL)) {
