@@ -2608,6 +2608,31 @@ TEST_F_TIMEOUT(user, idle_pages_stay_while_threads_zap, 120)
 	expect_clean(_metadata, self->dev);
 }
 
+#define FOUR_GIB	(4ULL << 30)
+
+/* A length whose low 32 bits are 0. */
+TEST_F(user, mremap_of_4_gib)
+{
+	size_t size = hugetlb_size();
+	char *addr = NULL, *new;
+
+	if (size && FOUR_GIB <= SIZE_MAX && !(FOUR_GIB % size))
+		addr = map_hugetlb(2, FOUR_GIB, size, MAP_PRIVATE | MAP_NORESERVE);
+	if (!addr)
+		SKIP(return, NO_HUGETLB);
+	new = reserve(FOUR_GIB, size);
+	ASSERT_NE(NULL, new);
+	load(addr, 2 * size);
+	ASSERT_EQ(new, mremap(addr, FOUR_GIB, FOUR_GIB,
+			      MREMAP_MAYMOVE | MREMAP_FIXED, new));
+	expect_has(0, addr, 2 * size);
+	EXPECT_TRUE(is_all(new, 2 * size, 0x5a));
+	expect_reloads(new, 2 * size);
+	EXPECT_EQ(0, munmap(new, FOUR_GIB));
+	expect_has(0, new, 2 * size);
+	expect_clean(_metadata, self->dev);
+}
+
 /*
  * The table could be shared, and nobody else has it.  The last case, as a kernel
  * that hangs here still has the lock of the file.
