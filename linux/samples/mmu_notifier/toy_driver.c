@@ -307,6 +307,7 @@ static int toy_probe(struct platform_device *pdev)
 	free_irq(irq, toy);
 disable:
 	toy_hw_write(toy->hw, TOY_CONTROL, 0);
+	toy_hw_read(toy->hw, TOY_CONTROL);
 	destroy_workqueue(toy->workqueue);
 	return ret;
 }
@@ -327,6 +328,7 @@ static void toy_unplug(struct platform_device *pdev)
 		toy_put_link(link);
 	}
 	toy_hw_write(toy->hw, TOY_CONTROL, 0);
+	toy_hw_read(toy->hw, TOY_CONTROL);
 	free_irq(platform_get_irq(pdev, 0), toy);
 	destroy_workqueue(toy->workqueue);
 }
