@@ -306,8 +306,7 @@ static int toy_probe(struct platform_device *pdev)
 		return 0;
 	free_irq(irq, toy);
 disable:
-	toy_hw_write(toy->hw, TOY_CONTROL, 0);
-	toy_hw_read(toy->hw, TOY_CONTROL);
+	toy_disable(toy);
 	destroy_workqueue(toy->workqueue);
 	return ret;
 }
@@ -327,8 +326,7 @@ static void toy_unplug(struct platform_device *pdev)
 		toy_lock_and_stop(link);
 		toy_put_link(link);
 	}
-	toy_hw_write(toy->hw, TOY_CONTROL, 0);
-	toy_hw_read(toy->hw, TOY_CONTROL);
+	toy_disable(toy);
 	free_irq(platform_get_irq(pdev, 0), toy);
 	destroy_workqueue(toy->workqueue);
 }

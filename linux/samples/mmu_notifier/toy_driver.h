@@ -55,6 +55,7 @@ struct toy_link *toy_get_link(struct toy *toy, unsigned long pasid);
 void toy_put_link(struct toy_link *link);
 
 /* toy_queue.c */
+void toy_disable(struct toy *toy);
 void toy_flush(struct toy_link *link, u64 first, u64 last);
 void toy_stop_device(struct toy_link *link);
 void toy_respond(struct toy *toy, u16 tag, int error);

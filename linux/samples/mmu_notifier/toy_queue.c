@@ -15,15 +15,20 @@
 /* Far above the slowest flush, far below what is taken for a lockup. */
 #define TOY_LIMIT_US	USEC_PER_SEC
 
+/* The answer comes behind what the device has written until then. */
+void toy_disable(struct toy *toy)
+{
+	toy_hw_write(toy->hw, TOY_CONTROL, 0);
+	toy_hw_read(toy->hw, TOY_CONTROL);
+}
+
 /*
  * With PCI, this is pci_quarantine().  @dead comes last: another CPU that sees
  * it returns from its flush, and frees pages.
  */
 static void toy_cut_off(struct toy *toy)
 {
-	toy_hw_write(toy->hw, TOY_CONTROL, 0);
-	/* The answer comes behind what the device has written until then. */
-	toy_hw_read(toy->hw, TOY_CONTROL);
+	toy_disable(toy);
 	if (!xchg(&toy->dead, 1))
 		dev_err(toy->dev, "not flushed in time, cut off from memory\n");
 }
