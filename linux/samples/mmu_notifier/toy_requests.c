@@ -50,7 +50,7 @@ static void toy_handle_fault(struct work_struct *work)
 #else
 		if (!ret && write) {
 			toy_flush(link, addr, addr);
-			toy_sync(fault->toy, false);
+			toy_sync(fault->toy, true);
 		}
 #endif
 		mmap_read_unlock(mm);
