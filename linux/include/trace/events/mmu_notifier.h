@@ -17,7 +17,11 @@ struct mm_struct;
  */
 #define MMU_NOTIFIER_TRACE_CALLERS	4
 
+#if TREE < 703
 TRACE_EVENT(mmu_notifier_invalidate_range,
+#else
+TRACE_EVENT(arch_invalidate_secondary_tlbs,
+#endif
 
 	TP_PROTO(struct mm_struct *mm, unsigned long start, unsigned long end,
 		 unsigned int subscribers, const unsigned long *callers),
