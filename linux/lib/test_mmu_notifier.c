@@ -3754,7 +3754,7 @@ static void mn_only_the_mm_that_changed(struct kunit *test)
 
 #if TREE < 612 || TREE >= 703
 #if TREE >= 703
-/* It is looked up by name, as not each kernel with these tests has it. */
+/* As many as the event has */
 #define MN_TRACE_CALLERS	4
 #else
 #define MN_TRACE_CALLERS	MMU_NOTIFIER_TRACE_CALLERS
@@ -3801,6 +3801,7 @@ static bool mn_event_from(const struct mn_event *event, const char *function)
 }
 
 #if TREE >= 703
+/* By name: these tests are built for kernels without the event, too. */
 static void mn_find_event(struct tracepoint *tp, void *data)
 {
 	struct tracepoint **found = data;
