@@ -162,7 +162,17 @@ killed() {
 	session kill "'$kernel/shell.sh'" && [ "$(cat "$work/status")" = 1 ] && unchanged_terminal
 }
 
-check "without a terminal, the shell says so" fails_saying "needs a terminal" real "$kernel/shell.sh" </dev/null
+# pipes STATUS TEXT COMMANDS: into the shell with hello
+pipes() {
+	gives "$1" "$2" real M="$drivers/hello" "$kernel/shell.sh" <<<"$3"
+}
+
+# program [OPTION]: of M=
+program() {
+	printf 'int main(void) { return 7; }\n' >"$drivers/seven.c" && gcc "$@" -o "$drivers/hello/seven" "$drivers/seven.c"
+}
+
+check "without a terminal and without commands, the shell says so" fails_saying "pipe some into it" real "$kernel/shell.sh" </dev/null
 check "M= that cannot be a module: none, no such directory, no Makefile" refuses_all
 check "M= that does not compile" refuses "does not build" "$drivers/wrong"
 check "M= whose Makefile names no module" refuses "names no module" "$drivers/none"
@@ -179,4 +189,10 @@ check "the device that reads in each callback is never wrong" answered 5 'called
 check "the driver of M= is loaded, and called" eval 'answered 6 && answered 7 "hello: invalidate_range.. is called"'
 check "Ctrl-C interrupts the program in the guest" interrupted
 check "QEMU killed: an error, and the terminal is what it was" killed
+program -static
+check "commands are piped in: they find the driver and the program of M=, and their status is returned" \
+	pipes 7 'hello: invalidate_range() is called' 'modprobe hello && dmesg | grep hello: && seven'
+check "a panic before they end is an error" pipes 1 'error: the guest ended before' 'echo c >/proc/sysrq-trigger'
+program
+check "a program that needs libraries is refused" pipes 1 'hello/seven is linked dynamically' true
 finish
