@@ -209,6 +209,16 @@ check_fixes() {
 	done
 }
 
+# Where there is no base, the tests are also for those who want to see what they find in the
+# kernel as it is.
+check_tests() {
+	export GIT_INDEX_FILE=$tmp/index
+	tgit read-tree stock
+	tgit apply --cached --whitespace=nowarn "$1"/series.mbox 2>"$tmp/err" ||
+		die "the tests do not apply to stock without the series before them: $(head -n 1 "$tmp/err")"
+	unset GIT_INDEX_FILE
+}
+
 # export_one NAME: the patches between the end of the last series and its own
 export_one() {
 	local name=$1 dir=$tmp/series/$1 count
@@ -226,6 +236,7 @@ export_one() {
 	say "$name: checking that git am gives the same tree"
 	check_am "$dir/series.mbox"
 	[ "$name" != fixes ] || check_fixes "$dir"
+	[ "$name" != tests ] || [ -d "$BASE_DIR" ] || check_tests "$dir"
 	note "$(short "$BUILD")/series/$name has $count patches, their cover letter, and series.mbox"
 	base=$tip
 }
