@@ -69,7 +69,7 @@ MODULE_PARM_DESC(walk_delay, "microseconds from the end of a walk until it is in
 
 static bool repeat[TOY_NR_DEVICES];
 module_param_array(repeat, bool, NULL, 0644);
-MODULE_PARM_DESC(repeat, "make the same access again and again, until it fails");
+MODULE_PARM_DESC(repeat, "make the same access again and again, until it fails or is stopped");
 
 struct toy_entry {
 	struct page *page;	/* NULL if there is none */
