@@ -23,8 +23,8 @@ void toy_disable(struct toy *toy)
 }
 
 /*
- * With PCI, this is pci_quarantine().  @dead comes last: another CPU that sees
- * it returns from its flush, and frees pages.
+ * With PCI, turn bus mastering off here, for good.  @dead comes last: another
+ * CPU that sees it returns from its flush, and frees pages.
  */
 static void toy_cut_off(struct toy *toy)
 {
