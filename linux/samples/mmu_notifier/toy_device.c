@@ -44,6 +44,7 @@
 
 #define TOY_NR_ENTRIES	64	/* of each TLB */
 #define TOY_NR_TRIES	100	/* page requests of an access */
+#define TOY_NR_READS	4	/* of them, before one to write takes their place */
 #define TOY_MAX_LEN	64UL	/* bytes of an access */
 
 /* A value for each device. */
@@ -348,8 +349,9 @@ static void toy_copy(struct toy_hw *hw, struct toy_job *job, struct page *page)
 }
 
 /*
- * get_user_pages_fast_only() does not find the zero page.  If the page is still
- * not there when the request was handled, one to write replaces that.
+ * If the page is not there when the request was handled, it may be gone again,
+ * or be the zero page, which get_user_pages_fast_only() does not find.  A write
+ * replaces that, but memory that may not be written to cannot be read then.
  */
 static void toy_request(struct toy_hw *hw, struct toy_job *job)
 {
@@ -358,7 +360,8 @@ static void toy_request(struct toy_hw *hw, struct toy_job *job)
 
 	request->pasid = cpu_to_le32(job->pasid);
 	request->tag = cpu_to_le16(job - hw->jobs);
-	request->write = cpu_to_le16(job->write || job->tries);
+	request->write = cpu_to_le16(job->write ||
+				     job->tries >= TOY_NR_READS);
 	request->addr = cpu_to_le64(job->addr);
 	hw->request_tail++;
 	job->tries++;

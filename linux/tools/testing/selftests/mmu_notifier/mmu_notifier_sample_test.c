@@ -334,6 +334,23 @@ TEST_SAMPLE(pages_are_faulted_in)
 	EXPECT_EQ(9, fresh[self->step]);
 }
 
+/* A request to write would be refused. */
+TEST_SAMPLE(pages_that_may_only_be_read)
+{
+	int fd = memfd_create("sample", 0), value = 9, *addr;
+
+	ASSERT_EQ(sizeof(value), write(fd, &value, sizeof(value)));
+	addr = mmap(NULL, page_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	ASSERT_NE(MAP_FAILED, addr);
+	expect_read(9, addr);
+	addr = mmap(NULL, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS,
+		    -1, 0);
+	ASSERT_NE(MAP_FAILED, addr);
+	/* This is the zero page, which this device does not find. */
+	expect_error(EFAULT, addr);
+	close(fd);
+}
+
 TEST_SAMPLE(munmap)
 {
 	load_all(_metadata, self);
