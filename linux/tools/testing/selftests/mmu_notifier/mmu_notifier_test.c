@@ -761,15 +761,22 @@ TEST_F(user, mbind)
 
 /*
  * Every other page of a range.  Compaction takes pages from one end of a zone to free
- * ones at the other: there have to be some on either side of them.
+ * ones at the other: there have to be some on either side of them, of one node.
  */
 static char *map_pages_to_move(size_t nr)
 {
-	char *before = map_pages(ROOM / page_size), *addr = map_pages(nr);
+	char *before, *addr, *after;
 	size_t i;
 
+	bind_to_cpu(0);
+	before = map_pages(ROOM / page_size);
+	addr = map_pages(nr);
+	after = map_pages(ROOM / page_size);
+	sched_setaffinity(0, sizeof(all_cpus), &all_cpus);
 	if (before)
 		munmap(before, ROOM);
+	if (after)
+		munmap(after, ROOM);
 	for (i = 0; addr && i < nr; i += 2)
 		madvise(addr + i * page_size, page_size, MADV_DONTNEED);
 	return addr;
