@@ -267,7 +267,8 @@ check_allmod() {
 
 # targets ARCH: what kbuild of ARCH can be asked for, of the files on stdin. It compiles
 # any object that it is asked for, and in a directory only those that are configured;
-# virt/kvm is compiled in the directory of the architecture.
+# virt/kvm is compiled in the directory of the architecture. A directory has those below it;
+# kbuild fails if it is asked for both.
 targets() {
 	local file own=arch/${1/x86_64/x86}
 
@@ -280,7 +281,7 @@ targets() {
 		drivers/*.c | samples/*.c) echo "${file%/*}/" ;;
 		*.c) echo "${file%.c}.o" ;;
 		esac
-	done | sort -u
+	done | LC_ALL=C sort -u | awk 'dir == "" || index($0, dir) != 1 { print; dir = /\/$/ ? $0 : "" }'
 }
 
 there_now() {

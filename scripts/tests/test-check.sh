@@ -50,6 +50,8 @@ write_makefile() {
 	ifeq ($(ARCH),x86_64)
 	drivers/x86/: FORCE
 	>@for c in $@*.c; do ./compile "$${c%.c}.o" "$(O)" "$(W)" "$(C)" || exit; done
+	drivers/x86/sub/: FORCE
+	>@if [ -n "$(filter drivers/x86/,$(MAKECMDGOALS))" ]; then echo "make: *** [Makefile:1: drivers/x86/] Error 123" >&2; exit 1; fi
 	endif
 	%.o: FORCE
 	>@./compile "$@" "$(O)" "$(W)" "$(C)"
@@ -158,6 +160,11 @@ test_check() {
 	good_series
 	check "after kill -9 in the middle of an object, all is built again" eval \
 		'gives 0 "1 passed, 0 failed" only none 3 && ! grep -rq half "$top/build/check/none"'
+	mkdir -p "$lin/drivers/x86/sub"
+	echo 'int d;' >"$lin/drivers/x86/d.c"
+	patch drivers/x86/sub/e.c 'int e;'
+	check "make is not asked for a directory and one below it" gives 0 "1 passed, 0 failed" only x86_64 4
+	good_series
 	check "a check that does not exist is refused with one line" fails_saying "there is no check 'vax'; CHECKS= takes checkpatch test" only vax
 }
 
