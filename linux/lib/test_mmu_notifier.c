@@ -3860,6 +3860,7 @@ static void mn_trace_event(struct kunit *test)
 	if (IS_ENABLED(CONFIG_STACKTRACE) && IS_ENABLED(CONFIG_KALLSYMS))
 		KUNIT_EXPECT_TRUE(test,
 				  mn_event_from(&event, "unmap_page_range") ||
+				  mn_event_from(&event, "unmap_vmas") ||
 				  mn_event_from(&event, "tlb_finish_mmu"));
 
 	mmu_notifier_unregister(&with[0].mn, mm);
