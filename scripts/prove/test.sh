@@ -44,6 +44,7 @@ set -eu
 kernel=$(kernel_dir series)/vmlinux
 initrd=$BUILD/guest/initrd-$arch.cpio
 work=$BUILD/test-$arch
+more_steps=fuzz
 case $arch in
 arm64)
 	all_steps="kunit smmu control"
@@ -58,7 +59,7 @@ powerpc)
 	work=$BUILD/test
 	all_steps="scripts sites base kunit reach amd vtd control mutants shell exports"
 	[ "$BUILD" != "$STORE" ] || all_steps="$all_steps newer arm64 powerpc"
-	[ -d "$BASE_DIR" ] || all_steps="kunit found control flushes exports"
+	if [ -d "$BASE_DIR" ]; then more_steps="fuzz source"; else all_steps="kunit found control flushes exports"; fi
 	;;
 esac
 has_tests=$(series_names | grep -x tests || :)
@@ -713,7 +714,7 @@ main() {
 	local name names only
 
 	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
-		[[ " $all_steps fuzz " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps fuzz"
+		[[ " $all_steps $more_steps " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps${more_steps:+ $more_steps}"
 	done
 	only=${TEST_ONLY:-$all_steps}
 	names="prepare ${only//,/ }"
