@@ -328,9 +328,10 @@ baseline() { # ARCH
 	} | sha256sum)
 	[ "$(cat "$stamp" 2>/dev/null)" != "$id" ] || return 0
 	at "$base"
+	# An object that is up to date would have no warnings.
+	rm -rf "${work:?}/$1"
 	configured "$1" "$base" allmod_w1 "$1"
 	list=$(all_c_files | there_now | targets "$1")
-	rm -f "$work/$1/.warnings"
 	# shellcheck disable=SC2086 # one word per object
 	run_make "$1" "$1" W=1 C=1 $list
 	without_lines "$work/$1/.warnings" | atomic "$work/$1/.base-warnings"
