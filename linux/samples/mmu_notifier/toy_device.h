@@ -13,8 +13,8 @@
  * a page request.  It waits until TOY_RESPOND has its tag, and is then tried
  * again.  A translation that forbids a write is reported without another walk.
  * After new requests, there is an interrupt, one for all that are there.  Their
- * addresses have no tags.  A small page that was never touched cannot be read,
- * unless it may be written to.
+ * addresses have no tags.  As a rule, anonymous memory that was never touched
+ * cannot be read, unless it may be written to.
  */
 #ifndef _SAMPLES_TOY_DEVICE_H
 #define _SAMPLES_TOY_DEVICE_H
