@@ -714,7 +714,7 @@ main() {
 	local name names only
 
 	for name in ${TEST_ONLY:+${TEST_ONLY//,/ }}; do
-		[[ " $all_steps $more_steps " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps${more_steps:+ $more_steps}"
+		[[ " $all_steps $more_steps " = *" $name "* ]] || die "there is no step '$name' for Linux $TREE on $arch; TEST_ONLY= takes $all_steps $more_steps"
 	done
 	only=${TEST_ONLY:-$all_steps}
 	names="prepare ${only//,/ }"
