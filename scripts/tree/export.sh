@@ -194,29 +194,28 @@ needed_by() {
 	done
 }
 
+applies_to_stock() { # PATCH...
+	GIT_INDEX_FILE=$tmp/index tgit read-tree stock &&
+		GIT_INDEX_FILE=$tmp/index tgit apply --cached --whitespace=nowarn "$@" 2>"$tmp/err"
+}
+
 # Each of the fixes is of use to somebody who takes nothing else but what it says it needs.
 check_fixes() {
 	local patch needed
 
 	for patch in "$1"/[0-9]*.patch; do
 		[[ $patch != */0000-* ]] || continue
-		export GIT_INDEX_FILE=$tmp/index
-		tgit read-tree stock
 		mapfile -t needed < <(needed_by "$patch")
-		tgit apply --cached --whitespace=nowarn "${needed[@]}" "$patch" 2>"$tmp/err" ||
+		applies_to_stock "${needed[@]}" "$patch" ||
 			die "$(basename "$patch") of the fixes does not apply to stock by itself: $(head -n 1 "$tmp/err"); it should need neither 'base' nor fixes that its changelog does not name"
-		unset GIT_INDEX_FILE
 	done
 }
 
 # Where there is no base, the tests are also for those who want to see what they find in the
 # kernel as it is.
 check_tests() {
-	export GIT_INDEX_FILE=$tmp/index
-	tgit read-tree stock
-	tgit apply --cached --whitespace=nowarn "$1"/series.mbox 2>"$tmp/err" ||
+	applies_to_stock "$1/series.mbox" ||
 		die "the tests do not apply to stock without the series before them: $(head -n 1 "$tmp/err")"
-	unset GIT_INDEX_FILE
 }
 
 # export_one NAME: the patches between the end of the last series and its own
