@@ -165,6 +165,16 @@ test_check() {
 	patch drivers/x86/sub/e.c 'int e;'
 	check "make is not asked for a directory and one below it" gives 0 "1 passed, 0 failed" only x86_64 4
 	good_series
+	git -C "$lin" checkout -q -f -B series base
+	patch mm/b.c 'slow'
+	git -C "$lin" tag -f base >/dev/null
+	good_series
+	patch mm/b.c 'int b;'
+	CHECKS=riscv PATH=$stubs:$PATH "$top/scripts/prove/check.sh" 1 >/dev/null 2>&1 &
+	end $!
+	check "what base says is complete, also after it was broken off" gives 0 "1 passed, 0 failed" env DOZE=0 CHECKS=riscv PATH="$stubs:$PATH" "$top/scripts/prove/check.sh" 1
+	git -C "$lin" tag -f base stock >/dev/null
+	good_series
 	check "a check that does not exist is refused with one line" fails_saying "there is no check 'vax'; CHECKS= takes checkpatch test" only vax
 }
 
