@@ -1156,13 +1156,18 @@ static void mn_hold_mover(void *data, struct page *page, unsigned int order,
 }
 
 /* The case stays on its CPU.  Returns another one, for a thread of its own. */
-static unsigned int mn_other_cpu(void)
+static unsigned int mn_stay_on_cpu(void)
 {
 	unsigned int here = get_cpu();
 
 	put_cpu();
 	set_cpus_allowed_ptr(current, cpumask_of(here));
-	return cpumask_any_but(cpu_online_mask, here);
+	return here;
+}
+
+static unsigned int mn_other_cpu(void)
+{
+	return cpumask_any_but(cpu_online_mask, mn_stay_on_cpu());
 }
 
 static int mn_zapper_run(void *data)
@@ -2332,7 +2337,7 @@ static void mn_reclaim(struct kunit *test)
 	struct mm_struct *mm = mn_test(test)->mm;
 
 	/* A CPU that it left would still have the mm: the flush is deferred. */
-	set_cpus_allowed_ptr(current, cpumask_of(raw_smp_processor_id()));
+	mn_stay_on_cpu();
 	mn_prepare_lazyfree(test, addr, len);
 	calls = mn_calls(test);
 	KUNIT_EXPECT_EQ(test, do_madvise(mm, addr, len, MADV_PAGEOUT), 0);
@@ -3759,8 +3764,10 @@ static void mn_only_the_mm_that_changed(struct kunit *test)
 #if TREE >= 703
 /* As many as the event has */
 #define MN_TRACE_CALLERS	4
+#define MN_ZAP			"unmap_vmas"
 #else
 #define MN_TRACE_CALLERS	MMU_NOTIFIER_TRACE_CALLERS
+#define MN_ZAP			"unmap_page_range"
 #endif
 
 /* What the trace event says of the last call for an mm. */
@@ -3862,8 +3869,7 @@ static void mn_trace_event(struct kunit *test)
 	/* Some architectures flush at the end of each VMA, the others at last. */
 	if (IS_ENABLED(CONFIG_STACKTRACE) && IS_ENABLED(CONFIG_KALLSYMS))
 		KUNIT_EXPECT_TRUE(test,
-				  mn_event_from(&event, "unmap_page_range") ||
-				  mn_event_from(&event, "unmap_vmas") ||
+				  mn_event_from(&event, MN_ZAP) ||
 				  mn_event_from(&event, "tlb_finish_mmu"));
 
 	mmu_notifier_unregister(&with[0].mn, mm);
